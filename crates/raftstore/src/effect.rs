@@ -250,6 +250,13 @@ pub enum Observation {
         /// The region.
         region: RegionId,
     },
+    /// The range of the region is that of another one now, here, and its replica is gone.
+    RegionMerged {
+        /// The region.
+        region: RegionId,
+        /// What took it over.
+        into: RegionId,
+    },
     /// A region appeared here or its descriptor changed.
     RegionChanged {
         /// The descriptor now.

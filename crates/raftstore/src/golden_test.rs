@@ -3,12 +3,17 @@
 
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
-use crate::consensus::wire::{Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage};
+use crate::consensus::wire::{
+    AbsorbedRecord, Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage,
+};
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::recovery::Recovery;
-use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity};
+use crate::region::{
+    Absorbed, Epoch, MemberChange, Merges, Merging, Peer, PeerId, Region, RegionId, RoleChange, Space, StoreId,
+    StoreIdentity,
+};
 use crate::snapshot::{self, SnapshotFile, SnapshotId};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, WriteBatch};
@@ -33,6 +38,7 @@ fn region() -> Region {
             Peer { id: PeerId(0x0102_0304_0506_0708), store: StoreId(300) },
         ],
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }
@@ -118,6 +124,9 @@ fn messages_of_hibernation() {
     let agreed = StoreMessage { hibernate: Some(Hibernate { agreed: true, ..asked }), ..of_region.clone() };
     let asked = StoreMessage { hibernate: Some(asked), ..of_region };
     let alive = StoreMessage { from_store: 1, to_store: 300, alive: 0x0102_0304_0506_0708, ..StoreMessage::default() };
+    let absorbed_by = Some(AbsorbedRecord { region: 3, version: 12 });
+    check_message("absorbed", &StoreMessage { absorbed_by, ..empty_message() });
+    check_message("merge-failed", &StoreMessage { merge_failed: 500, knows_merges: true, ..empty_message() });
     let leadership = StoreMessage { unable_to_lead: true, leader_priority: -3, ..alive.clone() };
     let all = [("hibernate", asked), ("hibernates", agreed), ("alive", alive), ("alive-leadership", leadership)];
     for (name, message) in all {
@@ -210,10 +219,16 @@ fn the_state_of_a_group() {
         promised_ns: 1_000_000_000,
         peer: 5,
         made_by: 7,
+        absorbed_by: None,
     };
     check_golden(&golden("group-state"), &encode_group_state(&state));
     let read = decode_group_state(&read_golden(&golden("group-state"))).expect("a state of this version");
     assert_eq!(read, state);
+    let absorbed_by = Some(AbsorbedRecord { region: 3, version: 12 });
+    let absorbed = GroupState { absorbed_by, snapshot: None, made_by: 0, ..state };
+    check_golden(&golden("group-state-absorbed"), &encode_group_state(&absorbed));
+    let read_absorbed = decode_group_state(&read_golden(&golden("group-state-absorbed")));
+    assert_eq!(read_absorbed.expect("a state of this version"), absorbed);
     let file = SnapshotFile::from_info(&read.snapshot.expect("there is one")).expect("well-formed");
     assert_eq!(file, snapshot_file());
 }
@@ -223,6 +238,24 @@ fn view(batch: &WriteBatch) -> MapView {
     let mut view = MapView::default();
     view.write(batch);
     view
+}
+
+#[test]
+fn the_descriptor_of_a_region_that_merges() {
+    let target_epoch = Epoch { conf_version: 3, version: 12 };
+    let merging = Merging { target: RegionId(3), target_epoch, replicated_index: 480, prepared_index: 500 };
+    let absorbed = vec![Absorbed { region: RegionId(9), version: 2 }, Absorbed { region: RegionId(8), version: 4 }];
+    let merges = Merges { preparing: Some(Box::new(merging)), absorbed };
+    let region = Region { merges, ..region() };
+    let mut batch = WriteBatch::new();
+    meta::put_region(META, &mut batch, &region);
+    let mut committed = WriteBatch::new();
+    for op in batch.ops() {
+        let BatchOp::Put { family: META, key, value } = op else { panic!("a put: {op:?}") };
+        check_golden(&golden("meta-region-merging"), value);
+        committed.put(META, key, read_golden(&golden("meta-region-merging")));
+    }
+    assert_eq!(meta::regions(META, &view(&committed)).expect("readable"), [region]);
 }
 
 #[test]
@@ -266,14 +299,19 @@ fn the_record_of_an_unsafe_recovery() {
 
 #[test]
 fn a_tombstone() {
-    let tombstone = Tombstone { peer: PeerId(2001), conf_version: 7 };
+    check_tombstone("meta-tombstone", None);
+    check_tombstone("meta-tombstone-absorbed", Some(Absorbed { region: RegionId(3), version: 12 }));
+}
+
+fn check_tombstone(name: &str, absorbed: Option<Absorbed>) {
+    let tombstone = Tombstone { peer: PeerId(2001), conf_version: 7, absorbed };
     let mut batch = WriteBatch::new();
     meta::put_tombstone(META, &mut batch, RegionId(2), tombstone);
     let mut committed = WriteBatch::new();
     for op in batch.ops() {
         let BatchOp::Put { family: META, key, value } = op else { continue };
-        check_golden(&golden("meta-tombstone"), value);
-        committed.put(META, key, read_golden(&golden("meta-tombstone")));
+        check_golden(&golden(name), value);
+        committed.put(META, key, read_golden(&golden(name)));
     }
     let found = meta::tombstones(META, &view(&committed)).expect("readable");
     assert_eq!(found, [(RegionId(2), tombstone)].into());

@@ -24,6 +24,8 @@ pub(crate) struct Leadership {
     comparing: BTreeSet<StoreId>,
     /// Stores that know of roles, as their last messages said.
     knowing_roles: BTreeSet<StoreId>,
+    /// Stores that execute merges.
+    knowing_merges: BTreeSet<StoreId>,
     /// Other stores that are probably dead.
     silent: BTreeSet<StoreId>,
     /// Transfers that may still begin with this tick.
@@ -65,6 +67,7 @@ impl Leadership {
             leader_priority: self.own_priority,
             can_compare: true,
             knows_roles: true,
+            knows_merges: true,
             ..StoreMessage::default()
         }
     }
@@ -81,6 +84,11 @@ impl Leadership {
             self.knowing_roles.insert(store);
         } else {
             self.knowing_roles.remove(&store);
+        }
+        if message.knows_merges {
+            self.knowing_merges.insert(store);
+        } else {
+            self.knowing_merges.remove(&store);
         }
         if message.unable_to_lead {
             self.unable.insert(store);
@@ -106,6 +114,11 @@ impl Leadership {
     /// Whether a store knows that replicas have roles: an earlier version takes all of them for voters.
     pub fn knows_roles(&self, store: StoreId) -> bool {
         self.knowing_roles.contains(&store)
+    }
+
+    /// Whether a store executes merges: an earlier version would stop.
+    pub fn knows_merges(&self, store: StoreId) -> bool {
+        self.knowing_merges.contains(&store)
     }
 
     pub fn own_priority(&self) -> i32 {

@@ -48,6 +48,7 @@ pub use peer::LeaseStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use recovery::Recovery;
 pub use region::{
-    Epoch, MemberChange, Peer, PeerId, PeerRole, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity, Ticket,
+    ABSORBED_MAX, Absorbed, Epoch, MemberChange, Merges, Merging, Peer, PeerId, PeerRole, Region, RegionId, RoleChange,
+    Space, StoreId, StoreIdentity, Ticket,
 };
 pub use store::{LogEnd, RegionStatus, Store, is_replica_of, log_end, next_replica_id, replica_id};

@@ -6,7 +6,7 @@
 //! | `02`, region id (8 bytes BE) | region descriptor: version (1 byte, 1), protobuf `RegionRecord` |
 //! | `03`, region id (8 bytes BE) | applied position: version (1 byte, 1), index (8 bytes LE), term (8 bytes LE) |
 //!
-//! | `05`, region id (8 bytes BE) | tombstone of a replica that was destroyed here: version (1 byte, 1), its identity (8 bytes LE; 0 if it is not known), conf_version of its removal (8 bytes LE) |
+//! | `05`, region id (8 bytes BE) | tombstone of a replica that was destroyed here: version (1 byte, 1), its identity (8 bytes LE; 0 if it is not known), conf_version of its removal (8 bytes LE); if the region was merged: into which (8 bytes LE), the version of that one (8 bytes LE) |
 //!
 //! | `06` | the last unsafe recovery: version (1 byte, 1), its number (8 bytes LE), each lost store (8 bytes LE), ascending |
 //!
@@ -22,7 +22,7 @@ use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
 use crate::error::RecoverError;
 use crate::recovery::Recovery;
-use crate::region::{PeerId, Region, RegionId, StoreId, StoreIdentity};
+use crate::region::{Absorbed, PeerId, Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Commit, Direction, Durability, Family, Range, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{get_u8, get_u64, put_u64};
@@ -145,6 +145,8 @@ pub(crate) struct Tombstone {
     pub peer: PeerId,
     /// Of the descriptor that no longer had it.
     pub conf_version: u64,
+    /// The region exists no more: it was merged into this one, which had this version then.
+    pub absorbed: Option<Absorbed>,
 }
 
 impl Tombstone {
@@ -152,17 +154,27 @@ impl Tombstone {
     /// that was destroyed, and not for one before that. The conf_version may be the same: the destroyed replica may
     /// have learned of its removal from a descriptor in which its successor is a member already.
     pub fn admits(&self, peer: PeerId, conf_version: u64) -> bool {
-        self.peer.0 != 0 && peer != self.peer && conf_version >= self.conf_version
+        let may_exist = self.absorbed.is_none() && self.peer.0 != 0;
+        may_exist && peer != self.peer && conf_version >= self.conf_version
     }
+}
+
+/// Removes a region's descriptor and applied position.
+pub(crate) fn delete_region(meta: Family, batch: &mut WriteBatch, region: RegionId) {
+    batch.delete(meta, key(TAG_REGION, region));
+    batch.delete(meta, key(TAG_APPLIED, region));
 }
 
 /// Removes a region's descriptor and applied position, and puts a tombstone.
 pub(crate) fn put_tombstone(meta: Family, batch: &mut WriteBatch, region: RegionId, tombstone: Tombstone) {
-    batch.delete(meta, key(TAG_REGION, region));
-    batch.delete(meta, key(TAG_APPLIED, region));
+    delete_region(meta, batch, region);
     let mut value = vec![FORMAT];
     put_u64(&mut value, tombstone.peer.0);
     put_u64(&mut value, tombstone.conf_version);
+    if let Some(absorbed) = tombstone.absorbed {
+        put_u64(&mut value, absorbed.region.0);
+        put_u64(&mut value, absorbed.version);
+    }
     batch.put(meta, key(TAG_TOMBSTONE, region), &value);
 }
 
@@ -173,12 +185,17 @@ pub(crate) fn tombstones(meta: Family, view: &dyn View) -> Result<BTreeMap<Regio
     while let Some((key, value)) = entries.next().transpose()? {
         let region = key.get(1..).and_then(|id| Some(RegionId(u64::from_be_bytes(id.try_into().ok()?))));
         let mut rest = versioned(&value, "tombstone")?;
-        match (region, get_u64(&mut rest), get_u64(&mut rest)) {
-            (Some(region), Ok(peer), Ok(conf_version)) if rest.is_empty() => {
-                tombstones.insert(region, Tombstone { peer: PeerId(peer), conf_version });
-            }
-            _ => return Err(damaged("a malformed tombstone")),
+        let malformed = || damaged("a malformed tombstone");
+        let mut number = || get_u64(&mut rest).map_err(|_| malformed());
+        let (peer, conf_version) = (PeerId(number()?), number()?);
+        let absorbed = match number() {
+            Ok(absorber) => Some(Absorbed { region: RegionId(absorber), version: number()? }),
+            Err(_) => None,
+        };
+        if !rest.is_empty() {
+            return Err(malformed());
         }
+        tombstones.insert(region.ok_or_else(malformed)?, Tombstone { peer, conf_version, absorbed });
     }
     Ok(tombstones)
 }

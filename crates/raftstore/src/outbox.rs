@@ -1,5 +1,6 @@
 //! Collects the effects of one poll, for all regions.
 
+use crate::consensus::Entry;
 use crate::consensus::log::Position;
 use crate::effect::{Answer, ApplyId, ApplyPart, ChecksumTask, Observation, PersistId, SnapshotTask, ViewId};
 use crate::error::{Fault, FaultKind};
@@ -29,6 +30,28 @@ pub(crate) struct SplitBegun {
     pub children: Vec<Region>,
 }
 
+/// A committed merge needs the source's replica here, complete and stopped.
+#[derive(Debug)]
+pub(crate) struct AbsorptionBegun {
+    pub target: RegionId,
+    /// Its version after the commit.
+    pub version: u64,
+    pub source: RegionId,
+    /// The source has to be applied through here.
+    pub prepared_index: u64,
+    /// Of the source's log, as far as a replica may lack them.
+    pub entries: Vec<Entry>,
+}
+
+/// The commit of a merge is handed out for apply.
+#[derive(Debug)]
+pub(crate) struct AbsorptionHanded {
+    pub source: RegionId,
+    pub target: RegionId,
+    /// Of the commit, in the target's log.
+    pub index: u64,
+}
+
 /// Collects effects.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -53,6 +76,10 @@ pub(crate) struct Outbox {
     /// Given when the batch is visible.
     pub apply_answers: Vec<(Ticket, Answer)>,
     pub splits: Vec<SplitBegun>,
+    /// Commits of merges that wait for their source.
+    pub absorptions: Vec<AbsorptionBegun>,
+    /// Commits of merges in this poll's apply.
+    pub absorbed: Vec<AbsorptionHanded>,
     /// Regions whose descriptors are in this poll's apply.
     pub made: Vec<RegionId>,
     answers: Vec<(Ticket, Answer)>,

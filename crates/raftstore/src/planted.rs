@@ -63,6 +63,8 @@ pub struct Planted {
     pub joint_left_at_once: bool,
     /// A sole voter sends entries before the term in which it leads is durable.
     pub lead_before_vote_is_durable: bool,
+    /// The target of a merge does not wait until the source's replica on its store has everything.
+    pub merge_without_tail: bool,
     /// A learner is promoted whether or not it has caught up.
     pub promote_unseen: bool,
 }

@@ -12,6 +12,7 @@ fn publication(leads: bool, readable: bool, term: u64) -> Publication {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: vec![peer],
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     };
     Publication { region: Arc::new(region), term, leader: Some(peer), readable, leads }

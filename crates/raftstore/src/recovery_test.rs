@@ -11,6 +11,7 @@ fn region(stores: &[u64], conf_version: u64) -> Region {
         epoch: Epoch { conf_version, version: 4 },
         peers: stores.iter().map(|store| Peer { id: PeerId(2000 + store), store: StoreId(*store) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }

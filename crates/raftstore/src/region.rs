@@ -1,10 +1,12 @@
 //! Regions and the identifiers around them.
 
 mod members;
+mod merges;
 
 #[cfg(test)]
 pub(crate) use members::tests as members_test;
 pub use members::{MemberChange, PeerRole, RoleChange};
+pub use merges::{ABSORBED_MAX, Absorbed, Merges, Merging};
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -91,6 +93,8 @@ pub struct Region {
     pub roles: BTreeMap<PeerId, PeerRole>,
     /// What the range is a range of.
     pub space: Space,
+    /// Its part in merges.
+    pub merges: Merges,
 }
 
 impl Region {

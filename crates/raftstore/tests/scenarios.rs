@@ -17,6 +17,8 @@ mod lease;
 mod lifecycle;
 #[path = "scenarios/members.rs"]
 mod members;
+#[path = "scenarios/merge.rs"]
+mod merge;
 #[cfg(feature = "planted-bugs")]
 #[path = "scenarios/planted.rs"]
 mod planted;

@@ -66,6 +66,7 @@ fn region() -> Region {
         epoch: Epoch { conf_version: 1, version: 2 },
         peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }

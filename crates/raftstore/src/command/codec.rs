@@ -245,6 +245,26 @@ pub(crate) fn is_split(context: &[u8]) -> bool {
     is_of_kind(context, KIND_SPLIT)
 }
 
+/// The index through which every replica has the log, if an entry with this context prepares a merge.
+pub(crate) fn replicated_by(mut context: &[u8]) -> Option<u64> {
+    if !is_of_kind(context, KIND_PREPARE_MERGE) {
+        return None;
+    }
+    let input = &mut context;
+    (get_u8(input).ok()?, get_epoch(input)?, get_u8(input).ok()?, get_slice(input).ok()?);
+    get_varint(input).ok()
+}
+
+/// Whether an entry with this context commits a merge: its region is the target.
+pub(crate) fn is_commit_of_merge(context: &[u8]) -> bool {
+    is_of_kind(context, KIND_COMMIT_MERGE)
+}
+
+/// Whether an entry with this context is a write, or a leader's first one.
+pub(crate) fn is_write(context: &[u8]) -> bool {
+    matches!(context.first(), None | Some(&FORMAT_WRITE))
+}
+
 /// Whether an entry with this context asks for a checksum of the state right after it.
 pub(crate) fn is_checksum(context: &[u8]) -> bool {
     is_of_kind(context, KIND_COMPUTE_CHECKSUM)

@@ -13,6 +13,7 @@ fn region() -> Region {
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: vec![Peer { id: PeerId(1), store: StoreId(1) }],
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }
@@ -52,14 +53,14 @@ fn a_write_of_the_earlier_format_goes_to_the_families_it_meant() {
     earlier.delete(Family(2), b"c");
     earlier.delete_range(Family(3), b"b"..b"d");
     let Ok(Some(command)) = normal(&context, earlier.as_bytes()) else { panic!("it is a command") };
-    let Ok(Change::Write(batch)) = decide(&FAMILIES, &region(), None, command) else { panic!("it is written") };
+    let Ok(Change::Write(batch)) = decide(&FAMILIES, &region(), command) else { panic!("it is written") };
     let found: Vec<_> = batch.ops().map(|op| op.family()).collect();
     assert_eq!(found, families::DATA_FAMILIES);
     let BatchOp::PutExpiring { value: b"1", expires_at_ms: 9, .. } = batch.ops().nth(1).expect("there") else {
         panic!("nothing else changes")
     };
     let today = normal(&encode_write_context(region().epoch), earlier.as_bytes()).expect("decodes").expect("a command");
-    assert_eq!(decide(&FAMILIES, &region(), None, today), Err(Refusal::ForeignKey), "a user's families today");
+    assert_eq!(decide(&FAMILIES, &region(), today), Err(Refusal::ForeignKey), "a user's families today");
 }
 
 /// The bytes are those of entries in logs, and of nodes of other versions.
@@ -113,6 +114,7 @@ fn any_region() -> impl Strategy<Value = Region> {
             epoch: Epoch { conf_version, version },
             peers: peers.into_iter().map(|(id, store)| Peer { id: PeerId(id), store: StoreId(store) }).collect(),
             roles: Default::default(),
+            merges: Default::default(),
             space: Space::Data,
         },
     )
@@ -180,7 +182,7 @@ proptest! {
         for context in [context.clone(), [&[format, 1, 3, kind], &context[..]].concat()] {
             for carrier in [Carrier::Normal, Carrier::MemberChange, Carrier::JointChange] {
                 if let Ok(Some(command)) = decode(&FAMILIES, carrier, &context, &data) {
-                    let _ = decide(&FAMILIES, &region(), None, command);
+                    let _ = decide(&FAMILIES, &region(), command);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What a command does to its region: `(region, command) -> change or refusal`.
 //!
-//! Pure, and equal on all replicas: it depends on the descriptor at the command's place of the log, on whether the
-//! region is being merged, and on the command. A refused command changes nothing.
+//! Pure, and equal on all replicas: it depends on the descriptor at the command's place of the log, and on the command.
+//! A refused command changes nothing.
 //!
 //! Epochs: a command is refused unless the version is still the one that its proposer saw. A command that depends on
 //! the replicas, too, needs the same conf_version; a write or a checksum does not, because a membership change moves no
@@ -17,7 +17,7 @@
 //! | roll a merge back | 0 | 1 |
 //! | commit a merge | 0 | to 1 above the versions of both |
 
-use super::{Action, Command, Merging, merge, split};
+use super::{Action, Command, merge, split};
 use crate::error::RegionError;
 use crate::families::Families;
 use crate::region::{MemberChange, Region};
@@ -49,15 +49,17 @@ pub enum Change {
     },
     /// A merge begins: the region is its source.
     MergePrepared {
-        /// The source.
+        /// The source. The index of the preparation is not filled in.
         region: Region,
-        /// For the following commands.
-        merging: Merging,
     },
     /// A merge ends: the region is its target, and the source exists no more.
     MergeCommitted {
         /// The target.
         region: Region,
+        /// The source, as it was last.
+        source: Region,
+        /// The last index of the source's log that belongs to its state.
+        prepared_index: u64,
     },
     /// A merge was given up: the region was its source.
     MergeRolledBack {
@@ -98,13 +100,8 @@ impl Refusal {
     }
 }
 
-/// See the module. `merging` is set from a [`Change::MergePrepared`] to the end of the merge.
-pub fn decide(
-    families: &Families,
-    region: &Region,
-    merging: Option<&Merging>,
-    command: Command,
-) -> Result<Change, Refusal> {
+/// See the module.
+pub fn decide(families: &Families, region: &Region, command: Command) -> Result<Change, Refusal> {
     let Command { epoch, action } = command;
     let needs_members = !matches!(
         action,
@@ -113,7 +110,7 @@ pub fn decide(
     if epoch.version != region.epoch.version || needs_members && epoch.conf_version != region.epoch.conf_version {
         return Err(Refusal::Stale);
     }
-    if merging.is_some() != matches!(action, Action::RollbackMerge) {
+    if region.merging().is_some() != matches!(action, Action::RollbackMerge) {
         return Err(Refusal::Merging);
     }
     match action {
@@ -130,8 +127,8 @@ pub fn decide(
             Ok(Change::Recovered { region })
         }
         Action::Split(children) => split::decide(region, &children),
-        Action::PrepareMerge { target, replicated_index } => merge::prepare(region, target, replicated_index),
-        Action::CommitMerge { source, .. } => merge::commit(region, &source),
+        Action::PrepareMerge { target, replicated_index } => merge::prepare(region, &target, replicated_index),
+        Action::CommitMerge { source, prepared_index, .. } => merge::commit(region, source, prepared_index),
         Action::RollbackMerge => Ok(merge::roll_back(region)),
         Action::ComputeChecksum { expires_after_ms } => Ok(Change::ComputeChecksum { expires_after_ms }),
         Action::VerifyChecksum { index, checksum } => Ok(Change::VerifyChecksum { index, checksum }),

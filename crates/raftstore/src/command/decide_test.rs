@@ -2,7 +2,7 @@ use super::*;
 use crate::command::SplitChild;
 use crate::model::families::{self, FAMILIES};
 use crate::recovery::Recovery;
-use crate::region::{Epoch, Peer, PeerId, RegionId, Space, StoreId};
+use crate::region::{Epoch, Merging, Peer, PeerId, RegionId, Space, StoreId};
 use bytes::Bytes;
 use kontiki_engine::Family;
 use proptest::prelude::*;
@@ -15,6 +15,7 @@ fn region() -> Region {
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }
@@ -31,13 +32,13 @@ fn child(id: u64, key: &'static [u8]) -> SplitChild {
 }
 
 fn decided(region: &Region, action: Action) -> Result<Change, Refusal> {
-    decide(&FAMILIES, region, None, Command { epoch: region.epoch, action })
+    decide(&FAMILIES, region, Command { epoch: region.epoch, action })
 }
 
 #[test]
 fn a_write_is_checked_again_at_apply() {
     let (epoch, fits) = (region().epoch, || write(families::TXN_LOCK, b"c"));
-    let at = |epoch| decide(&FAMILIES, &region(), None, Command { epoch, action: fits() });
+    let at = |epoch| decide(&FAMILIES, &region(), Command { epoch, action: fits() });
     assert!(matches!(at(epoch), Ok(Change::Write(_))));
     assert!(matches!(at(Epoch { conf_version: 9, ..epoch }), Ok(Change::Write(_))), "membership moves no key");
     assert_eq!(at(Epoch { version: 2, ..epoch }), Err(Refusal::Stale), "an old range");
@@ -56,7 +57,7 @@ fn a_membership_change_needs_both_versions() {
     let Ok(Change::Members { region: changed, .. }) = decided(&region(), action()) else { panic!("it is accepted") };
     assert_eq!((changed.epoch, changed.peers.len()), (Epoch { conf_version: 2, version: 3 }, 2));
     for epoch in [Epoch { conf_version: 0, version: 3 }, Epoch { conf_version: 1, version: 2 }] {
-        assert_eq!(decide(&FAMILIES, &region(), None, Command { epoch, action: action() }), Err(Refusal::Stale));
+        assert_eq!(decide(&FAMILIES, &region(), Command { epoch, action: action() }), Err(Refusal::Stale));
     }
     let unknown = Action::ChangeMembers(MemberChange::Remove(PeerId(9)));
     assert!(matches!(decided(&region(), unknown), Err(Refusal::Impossible(_))));
@@ -114,22 +115,60 @@ fn an_unsafe_recovery_needs_the_members_that_its_proposer_saw() {
     };
     assert_eq!((after.peers.len(), after.epoch.version), (1, before.epoch.version));
     let late = Command { epoch: before.epoch, action: Action::Recover(recovery.clone()) };
-    assert_eq!(decide(&FAMILIES, &after, None, late), Err(Refusal::Stale));
+    assert_eq!(decide(&FAMILIES, &after, late), Err(Refusal::Stale));
     assert!(matches!(decided(&after, Action::Recover(recovery)), Err(Refusal::Impossible(_))), "it is done");
     let write = Command { epoch: before.epoch, action: write(families::DEFAULT, b"c") };
-    assert!(decide(&FAMILIES, &after, None, write).is_ok(), "writes that were under way stay valid");
+    assert!(decide(&FAMILIES, &after, write).is_ok(), "writes that were under way stay valid");
+}
+
+const PREPARED: u64 = 9;
+
+/// The source, as the log entry at [`PREPARED`] leaves it.
+fn prepared(source: &Region, target: &Region) -> Region {
+    let prepare = Action::PrepareMerge { target: target.clone(), replicated_index: 6 };
+    let Ok(Change::MergePrepared { mut region }) = decided(source, prepare) else { panic!("it is accepted") };
+    region.merges.preparing.as_mut().expect("prepared").prepared_index = PREPARED;
+    region
+}
+
+fn commit_of(source: &Region) -> Action {
+    Action::CommitMerge { source: source.clone(), prepared_index: PREPARED, entries: Vec::new() }
+}
+
+#[test]
+fn a_merge_is_committed_only_in_its_target_as_the_preparation_saw_it() {
+    let target = Region { id: RegionId(5), start_key: region().end_key, end_key: Bytes::new(), ..region() };
+    let source = prepared(&region(), &target);
+    let Ok(Change::MergeCommitted { region: merged, .. }) = decided(&target, commit_of(&source)) else {
+        panic!("it is accepted")
+    };
+    assert_eq!((&merged.start_key, &merged.end_key), (&region().start_key, &target.end_key));
+    assert_eq!(merged.epoch, Epoch { conf_version: 1, version: 5 });
+    assert!(merged.has_absorbed(source.id) && merged.merging().is_none());
+    assert!(matches!(decided(&target, commit_of(&region())), Err(Refusal::Impossible(_))), "it is not prepared");
+    for change in [Epoch { conf_version: 2, version: 3 }, Epoch { conf_version: 1, version: 4 }] {
+        let changed = Region { epoch: change, ..target.clone() };
+        assert!(matches!(decided(&changed, commit_of(&source)), Err(Refusal::Impossible(_))), "{change:?}");
+        let late = Command { epoch: target.epoch, action: commit_of(&source) };
+        assert_eq!(decide(&FAMILIES, &changed, late), Err(Refusal::Stale));
+    }
+    assert_eq!(
+        decided(&merged, commit_of(&source)).map(|_| ()),
+        Err(Refusal::Impossible("regions that are merged are neighbours"))
+    );
 }
 
 #[test]
 fn the_source_of_a_merge_accepts_nothing_but_its_rollback() {
-    let target = Region { id: RegionId(5), start_key: region().end_key, end_key: Bytes::new(), ..region() };
-    let prepare = Action::PrepareMerge { target: target.clone(), replicated_index: 6 };
-    let Ok(Change::MergePrepared { region: source, merging }) = decided(&region(), prepare.clone()) else {
-        panic!("it is accepted")
-    };
+    let neighbour = Region { id: RegionId(5), start_key: region().end_key, end_key: Bytes::new(), ..region() };
+    let target = neighbour.clone();
+    let prepare = Action::PrepareMerge { target: neighbour, replicated_index: 6 };
+    let source = prepared(&region(), &target);
     assert_eq!(source.epoch, Epoch { conf_version: 2, version: 4 });
-    assert_eq!(merging, Merging { target: target.clone(), replicated_index: 6 });
-    let at_source = |action| decide(&FAMILIES, &source, Some(&merging), Command { epoch: source.epoch, action });
+    let (target, target_epoch) = (target.id, target.epoch);
+    let merging = Merging { target, target_epoch, replicated_index: 6, prepared_index: PREPARED };
+    assert_eq!(source.merging(), Some(&merging));
+    let at_source = |action| decided(&source, action);
     for action in [
         write(families::DEFAULT, b"c"),
         prepare,
@@ -167,10 +206,10 @@ fn only_neighbours_on_the_same_stores_are_merged() {
 /// One step of the property test: what to do, to which of the regions, with which numbers.
 type Step = (u8, prop::sample::Index, Vec<u8>, u8);
 
-fn action_of(step: &Step, regions: &[(Region, Option<Merging>)], next: &mut u64) -> (usize, Action) {
+fn action_of(step: &Step, regions: &[Region], next: &mut u64) -> (usize, Action) {
     let (kind, which, bytes, number) = step;
     let at = which.index(regions.len());
-    let (region, _) = &regions[at];
+    let region = &regions[at];
     *next += 1000;
     let action = match kind % 8 {
         0 => write(families::DEFAULT, bytes),
@@ -185,22 +224,21 @@ fn action_of(step: &Step, regions: &[(Region, Option<Merging>)], next: &mut u64)
             Action::Split(children.collect())
         }
         5 => {
-            let target = regions[(at + usize::from(*number % 2)) % regions.len()].0.clone();
+            let target = regions[(at + usize::from(*number % 2)) % regions.len()].clone();
             Action::PrepareMerge { target, replicated_index: 3 }
         }
         6 => Action::RollbackMerge,
         _ => {
-            let source = regions.iter().filter(|(_, merging)| merging.is_some()).map(|(source, _)| source);
-            let source = source.clone().find(|source| source.id != region.id).unwrap_or(region).clone();
-            Action::CommitMerge { source, prepared_index: 4, entries: Vec::new() }
+            let mut sources = regions.iter().filter(|source| source.merging().is_some());
+            commit_of(sources.find(|source| source.id != region.id).unwrap_or(region))
         }
     };
     (at, action)
 }
 
 /// Regions that tile the key space, and what one accepted command makes of them.
-fn perform(regions: &mut Vec<(Region, Option<Merging>)>, at: usize, change: Change, action: &Action) {
-    let before = regions[at].0.clone();
+fn perform(regions: &mut Vec<Region>, at: usize, change: Change, action: &Action) {
+    let before = regions[at].clone();
     let grown = |after: &Region| {
         (after.epoch.conf_version - before.epoch.conf_version, after.epoch.version - before.epoch.version)
     };
@@ -209,41 +247,42 @@ fn perform(regions: &mut Vec<(Region, Option<Merging>)>, at: usize, change: Chan
         Change::Recovered { .. } => panic!("no store is lost"),
         Change::Members { region, .. } => {
             assert_eq!(grown(&region), (1, 0));
-            regions[at].0 = region;
+            regions[at] = region;
         }
         Change::Split { region, children } => {
             assert_eq!(grown(&region), (0, children.len() as u64));
             assert!(children.iter().all(|child| child.epoch == region.epoch));
-            regions[at].0 = region;
-            regions.splice(at + 1..at + 1, children.into_iter().map(|child| (child, None)));
+            regions[at] = region;
+            regions.splice(at + 1..at + 1, children);
         }
-        Change::MergePrepared { region, merging } => {
+        Change::MergePrepared { mut region } => {
             assert_eq!(grown(&region), (1, 1));
-            regions[at] = (region, Some(merging));
+            region.merges.preparing.as_mut().expect("prepared").prepared_index = PREPARED;
+            regions[at] = region;
         }
         Change::MergeRolledBack { region } => {
             assert_eq!(grown(&region), (0, 1));
-            regions[at] = (region, None);
+            regions[at] = region;
         }
-        Change::MergeCommitted { region } => {
+        Change::MergeCommitted { region, .. } => {
             let Action::CommitMerge { source, .. } = action else { panic!("only a commit ends a merge") };
             assert!(region.epoch.version > source.epoch.version && grown(&region).1 >= 1);
             assert_eq!(grown(&region).0, 0);
-            regions[at].0 = region;
-            let source = regions.iter().position(|(other, _)| other.id == source.id).expect("one of them");
+            regions[at] = region;
+            let source = regions.iter().position(|other| other.id == source.id).expect("one of them");
             regions.remove(source);
         }
     }
 }
 
-fn assert_tiles(regions: &[(Region, Option<Merging>)]) {
-    assert!(regions[0].0.start_key.is_empty() && regions[regions.len() - 1].0.end_key.is_empty());
+fn assert_tiles(regions: &[Region]) {
+    assert!(regions[0].start_key.is_empty() && regions[regions.len() - 1].end_key.is_empty());
     for pair in regions.windows(2) {
-        assert_eq!(pair[0].0.end_key, pair[1].0.start_key, "each begins where the one before it ends");
-        assert!(pair[0].0.start_key < pair[0].0.end_key, "none is empty");
+        assert_eq!(pair[0].end_key, pair[1].start_key, "each begins where the one before it ends");
+        assert!(pair[0].start_key < pair[0].end_key, "none is empty");
     }
-    for (i, (one, _)) in regions.iter().enumerate() {
-        assert!(regions[i + 1..].iter().all(|(other, _)| !one.overlaps(other)));
+    for (i, one) in regions.iter().enumerate() {
+        assert!(regions[i + 1..].iter().all(|other| !one.overlaps(other)));
     }
 }
 
@@ -253,16 +292,16 @@ proptest! {
         steps in prop::collection::vec(any::<Step>(), 1..60),
     ) {
         let whole = Region { start_key: Bytes::new(), end_key: Bytes::new(), ..region() };
-        let (mut regions, mut next) = (vec![(whole, None)], 1000);
+        let (mut regions, mut next) = (vec![whole], 1000);
         for step in &steps {
             let (at, action) = action_of(step, &regions, &mut next);
-            let (region, merging) = regions[at].clone();
+            let region = regions[at].clone();
             let command = Command { epoch: region.epoch, action: action.clone() };
-            let decided = decide(&FAMILIES, &region, merging.as_ref(), command.clone());
-            prop_assert_eq!(&decided, &decide(&FAMILIES, &region, merging.as_ref(), command.clone()), "it is a function");
+            let decided = decide(&FAMILIES, &region, command.clone());
+            prop_assert_eq!(&decided, &decide(&FAMILIES, &region, command.clone()), "it is a function");
             let mut stale = command;
             stale.epoch.version -= 1;
-            prop_assert_eq!(decide(&FAMILIES, &region, merging.as_ref(), stale), Err(Refusal::Stale));
+            prop_assert_eq!(decide(&FAMILIES, &region, stale), Err(Refusal::Stale));
             if let Ok(change) = decided {
                 perform(&mut regions, at, change, &action);
             }
@@ -286,12 +325,8 @@ proptest! {
         }
         let mut target = parts.remove(0);
         for part in parts {
-            let prepare = Action::PrepareMerge { target: target.clone(), replicated_index: 3 };
-            let Ok(Change::MergePrepared { region: source, .. }) = decided(&part, prepare) else {
-                return Err(TestCaseError::fail("it is prepared"));
-            };
-            let commit = Action::CommitMerge { source, prepared_index: 4, entries: Vec::new() };
-            let Ok(Change::MergeCommitted { region }) = decided(&target, commit) else {
+            let commit = commit_of(&prepared(&part, &target));
+            let Ok(Change::MergeCommitted { region, .. }) = decided(&target, commit) else {
                 return Err(TestCaseError::fail("it is committed"));
             };
             target = region;

@@ -7,16 +7,13 @@
 //! The bytes are described in `codec.rs`; the design, with the rejected alternatives, is in
 //! docs/internals/region-commands.md.
 //!
-//! This version of the store executes all but merges. An entry of a merge stops the node, as one of an unknown format
-//! does, and nothing can propose one.
-
 mod codec;
 mod decide;
 mod merge;
 mod split;
 
 pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
-pub(crate) use codec::{is_checksum, is_split, removed_by};
+pub(crate) use codec::{is_checksum, is_commit_of_merge, is_split, is_write, removed_by, replicated_by};
 pub use decide::{Change, Refusal, decide};
 
 use crate::recovery::Recovery;
@@ -85,17 +82,15 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether this version of the store executes it.
-    pub fn is_executed(&self) -> bool {
-        !matches!(self, Action::PrepareMerge { .. } | Action::CommitMerge { .. } | Action::RollbackMerge)
+    /// Whether another region may serve keys of this one afterwards: from its proposal to its apply, the leader serves
+    /// no read by its lease.
+    pub fn gives_keys_away(&self) -> bool {
+        matches!(self, Action::Split(_) | Action::PrepareMerge { .. })
     }
 
-    /// Whether it changes the region's range: from its proposal to its apply, the leader serves no read by its lease.
-    pub fn changes_range(&self) -> bool {
-        matches!(
-            self,
-            Action::Split(_) | Action::PrepareMerge { .. } | Action::CommitMerge { .. } | Action::RollbackMerge
-        )
+    /// Whether it is one of a merge.
+    pub fn is_of_merge(&self) -> bool {
+        matches!(self, Action::PrepareMerge { .. } | Action::CommitMerge { .. } | Action::RollbackMerge)
     }
 }
 
@@ -108,13 +103,4 @@ pub struct SplitChild {
     pub id: RegionId,
     /// The identities of its replicas: on the stores of the region's replicas, in the same order.
     pub peers: Vec<PeerId>,
-}
-
-/// The state of a region between the preparation of a merge and its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Merging {
-    /// The neighbour that will take the range.
-    pub target: Region,
-    /// Every replica of the source has the log through here.
-    pub replicated_index: u64,
 }

@@ -5,7 +5,7 @@
 
 use super::decide::{Change, Refusal};
 use super::{SPLIT_CHILDREN_MAX, SPLIT_KEY_BYTES_MAX, SplitChild};
-use crate::region::{Epoch, Peer, Region, Space};
+use crate::region::{Epoch, Merges, Peer, Region, Space};
 use std::collections::BTreeSet;
 
 pub(super) fn decide(region: &Region, children: &[SplitChild]) -> Result<Change, Refusal> {
@@ -26,6 +26,7 @@ pub(super) fn decide(region: &Region, children: &[SplitChild]) -> Result<Change,
             peers,
             roles,
             space: region.space,
+            merges: Merges::default(),
         }
     });
     let made = made.collect();

@@ -25,7 +25,7 @@ use log::{EntryLog, Position};
 use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
-use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -382,6 +382,34 @@ impl Group {
         assert!(self.role() == Role::Leader && self.committed_own_term(), "the core drops early read requests");
         assert!(self.can_confirm_reads(), "the core would confirm it alone");
         self.node.read_index(context.to_be_bytes().to_vec());
+    }
+
+    /// The entries from `first` through `last`; `None` if the log does not reach back to them.
+    pub fn entries(&self, first: u64, last: u64) -> Option<Vec<Entry>> {
+        let context = GetEntriesContext::empty(false);
+        let is_here = first > self.truncated().index && last <= self.last_index();
+        let entries = is_here.then(|| self.node.raft.raft_log.slice(first, last + 1, None, context))?;
+        entries.ok().filter(|entries| entries.len() as u64 == last + 1 - first)
+    }
+
+    /// Appends entries that are known to be committed and that did not come from the leader; everything through
+    /// `commit` is. Does nothing if the log lacks what is before them.
+    pub fn catch_up(&mut self, entries: &[Entry], commit: u64) {
+        let raft = &mut self.node.raft;
+        let missing: Vec<Entry> =
+            entries.iter().filter(|entry| entry.index > raft.raft_log.committed).cloned().collect();
+        if let Some(first) = missing.first() {
+            let Ok(term) = raft.raft_log.term(first.index - 1) else { return };
+            let last_term = missing.last().map_or(0, |last| last.term);
+            if last_term > raft.term {
+                raft.become_follower(last_term, 0);
+            }
+            let appended = raft.raft_log.maybe_append(first.index - 1, term, commit, &missing);
+            assert!(appended.is_some(), "the log has the entry before, whose term this is");
+        } else if commit > raft.raft_log.committed && commit <= raft.raft_log.last_index() {
+            raft.raft_log.commit_to(commit);
+        }
+        self.set_timeout();
     }
 
     /// Sends heartbeats now, if this group leads.

@@ -3,7 +3,9 @@
 //! The raft crate's parser never sees bytes from outside: bytes are decoded here, checked, and only then turned into
 //! the crate's types. Field numbers are part of the format; unknown fields are skipped, absent ones are zero.
 
-use crate::region::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, Space, StoreId};
+use crate::region::{
+    ABSORBED_MAX, Absorbed, Epoch, Merges, Merging, Peer, PeerId, PeerRole, Region, RegionId, Space, StoreId,
+};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -147,6 +149,16 @@ pub struct StoreMessage {
     /// The sender's store knows that replicas have roles.
     #[prost(bool, tag = "22")]
     pub knows_roles: bool,
+    /// The sender's store executes merges.
+    #[prost(bool, tag = "23")]
+    pub knows_merges: bool,
+    /// Without a raft message: the region exists no more, another one took its range over.
+    #[prost(message, optional, tag = "24")]
+    pub absorbed_by: Option<AbsorbedRecord>,
+    /// Without a raft message, to the leader of a source: the merge that was prepared at this index will not be
+    /// committed.
+    #[prost(uint64, tag = "25")]
+    pub merge_failed: u64,
 }
 
 /// Between a follower that serves reads and its leader.
@@ -209,6 +221,36 @@ pub struct RegionRecord {
     /// 0 system, 1 data.
     #[prost(uint32, tag = "7")]
     pub space: u32,
+    /// The region is the source of this merge.
+    #[prost(message, optional, tag = "8")]
+    pub merging: Option<MergingRecord>,
+    /// The regions that it took over, by ascending version.
+    #[prost(message, repeated, tag = "9")]
+    pub absorbed: Vec<AbsorbedRecord>,
+}
+
+/// A merge that is prepared.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct MergingRecord {
+    #[prost(uint64, tag = "1")]
+    pub target: u64,
+    #[prost(uint64, tag = "2")]
+    pub conf_version: u64,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(uint64, tag = "4")]
+    pub replicated_index: u64,
+    #[prost(uint64, tag = "5")]
+    pub prepared_index: u64,
+}
+
+/// A region that exists no more.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct AbsorbedRecord {
+    #[prost(uint64, tag = "1")]
+    pub region: u64,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
 }
 
 /// A replica.
@@ -253,6 +295,10 @@ pub struct GroupState {
     /// The region whose command made this one, while nothing else is in the log: the command will put the descriptor.
     #[prost(uint64, tag = "9")]
     pub made_by: u64,
+    /// The region that takes this one's range over, with its version from then on: the command is committed, and only
+    /// the log is left when tables hold its result.
+    #[prost(message, optional, tag = "10")]
+    pub absorbed_by: Option<AbsorbedRecord>,
 }
 
 impl From<&Region> for RegionRecord {
@@ -271,6 +317,18 @@ impl From<&Region> for RegionRecord {
             space: match region.space {
                 Space::System => 0,
                 Space::Data => 1,
+            },
+            merging: region.merging().map(|merging| MergingRecord {
+                target: merging.target.0,
+                conf_version: merging.target_epoch.conf_version,
+                version: merging.target_epoch.version,
+                replicated_index: merging.replicated_index,
+                prepared_index: merging.prepared_index,
+            }),
+            absorbed: {
+                let record =
+                    |absorbed: &Absorbed| AbsorbedRecord { region: absorbed.region.0, version: absorbed.version };
+                region.merges.absorbed.iter().map(record).collect()
             },
         }
     }
@@ -308,11 +366,30 @@ impl RegionRecord {
             peers: self.peers.iter().map(|p| Peer { id: PeerId(p.id), store: StoreId(p.store) }).collect(),
             roles,
             space,
+            merges: self.merges()?,
         };
         let has = |votes: fn(PeerRole) -> bool| region.peers.iter().any(|peer| votes(region.role(peer.id)));
         if !has(PeerRole::votes_before) || !has(PeerRole::votes_after) {
             return Err("a region without a voter");
         }
         Ok(region)
+    }
+
+    fn merges(&self) -> Result<Merges, &'static str> {
+        let absorbed = |record: &AbsorbedRecord| Absorbed { region: RegionId(record.region), version: record.version };
+        let absorbed: Vec<Absorbed> = self.absorbed.iter().map(absorbed).collect();
+        let is_in_order = absorbed.is_sorted_by_key(|absorbed| absorbed.version);
+        if !is_in_order || absorbed.len() > ABSORBED_MAX || absorbed.iter().any(|absorbed| absorbed.region.0 == 0) {
+            return Err("a region with a malformed list of those that it took over");
+        }
+        let preparing = self.merging.map(|record| {
+            let MergingRecord { target, conf_version, version, replicated_index, prepared_index } = record;
+            let (target, target_epoch) = (RegionId(target), Epoch { conf_version, version });
+            Box::new(Merging { target, target_epoch, replicated_index, prepared_index })
+        });
+        match &preparing {
+            Some(merging) if merging.target.0 == 0 || merging.target.0 == self.id => Err("a merge without a target"),
+            _ => Ok(Merges { preparing, absorbed }),
+        }
     }
 }

@@ -16,6 +16,7 @@ pub fn region(space: Space) -> Region {
         epoch: Epoch { conf_version: 1, version: 2 },
         peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
         roles: Default::default(),
+        merges: Default::default(),
         space,
     }
 }
@@ -29,6 +30,7 @@ pub fn region_of_three() -> Region {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }

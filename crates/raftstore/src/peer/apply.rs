@@ -38,15 +38,16 @@ impl Peer {
                 return;
             }
             let mut bytes = 0;
-            // A split is the first of its round: what it makes depends on everything before it. A view is taken between
-            // a checksum command and what follows.
+            // A split or the commit of a merge is the first of its round: what it makes depends on everything before
+            // it. A view is taken between a checksum command and what follows.
             let is_checksum = |entry: &Entry| command::is_checksum(&entry.context);
             let ends_round = self.deferred.front().is_some_and(is_checksum);
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
                 let removes = self.removals.iter().any(|(at, _)| *at == entry.index);
-                let is_alone = command::is_split(&entry.context) || is_checksum(entry) || removes;
+                let changes_range = command::is_split(&entry.context) || command::is_commit_of_merge(&entry.context);
+                let is_alone = changes_range || is_checksum(entry) || removes;
                 is_first || bytes <= self.config.apply_bytes_max && !is_alone && !ends_round
             };
             let count = self.deferred.iter().take_while(fits).count();
@@ -96,6 +97,7 @@ impl Peer {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
         self.removals.retain(|(index, _)| *index > entry.index);
+        self.forget_preparations(entry.index);
         let proposed = self.take_proposal(entry.index, entry.term, out);
         let answer = match self.execute(&entry, out) {
             Ok(Ok(())) => Answer::Ok { index: entry.index },
@@ -124,11 +126,7 @@ impl Peer {
         let command =
             command::decode(self.families, carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
         let Some(command) = command else { return Ok(Ok(())) };
-        // Before it is decided: a refusal, too, may depend on what this version does not know.
-        if !command.action.is_executed() {
-            return Err("a command that this version cannot execute; upgrade this node".into());
-        }
-        match command::decide(self.families, &self.members, None, command) {
+        match command::decide(self.families, &self.members, command) {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, Some(change), region, out)?,
             Ok(Change::Recovered { region }) => {
@@ -143,7 +141,9 @@ impl Peer {
                 return Err("a checksum without keys that expire, which this version cannot compute".into());
             }
             Ok(Change::VerifyChecksum { index, checksum }) => self.expect_checksum(index, checksum, out),
-            Ok(change) => unreachable!("{change:?} is of a command that is not executed"),
+            Ok(Change::MergePrepared { region }) => self.prepare_merge(entry.index, region, out),
+            Ok(Change::MergeCommitted { region, source, .. }) => self.commit_merge(entry.index, region, source, out),
+            Ok(Change::MergeRolledBack { region }) => self.roll_back_merge(entry.index, region, out),
             Err(refusal) => return Ok(Err(refusal)),
         }
         Ok(Ok(()))

@@ -58,7 +58,7 @@ impl Peer {
     }
 
     /// Whether a follower has data of its own, and is not to be removed: a new replica answers before it has any.
-    fn has_data(&self, id: PeerId) -> bool {
+    pub(super) fn has_data(&self, id: PeerId) -> bool {
         self.is_whole(id) && self.group.matched(id).is_some_and(|matched| matched > 0)
     }
 

@@ -131,6 +131,8 @@ impl Peer {
             && !self.prefers_another(out)
             && !self.members.is_joint()
             && !self.is_passing_leader()
+            && !self.is_merging()
+            && !self.waits_for_source()
             && !self.removed
     }
 

@@ -126,6 +126,10 @@ impl Peer {
     /// Until when the leader may serve reads.
     pub(super) fn lease_until(&self, now: Duration) -> Option<Duration> {
         self.leading.as_ref()?;
+        if self.is_merging() {
+            // The target may serve its keys.
+            return None;
+        }
         if self.may_have_lost_keys() && !self.config.planted().lease_through_split {
             return None;
         }

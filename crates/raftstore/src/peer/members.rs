@@ -212,7 +212,7 @@ impl Peer {
             return false;
         }
         let command = command::decode(self.families, Carrier::MemberChange, &entry.context, &entry.data);
-        let change = command.ok().flatten().map(|command| command::decide(self.families, &self.members, None, command));
+        let change = command.ok().flatten().map(|command| command::decide(self.families, &self.members, command));
         matches!(change, Some(Ok(Change::Members { .. })))
     }
 

@@ -16,6 +16,7 @@ mod hibernate;
 mod leader_transfer;
 mod lease;
 pub(crate) mod members;
+pub(crate) mod merge;
 mod message;
 mod promise;
 mod propose;
@@ -39,7 +40,7 @@ use crate::error::RegionError;
 use crate::families::Families;
 use crate::outbox::Outbox;
 use crate::readers::{Publication, Slot};
-use crate::region::{self, PeerId, Region, StoreId, Ticket};
+use crate::region::{self, Absorbed, PeerId, Region, StoreId, Ticket};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -142,12 +143,15 @@ pub(crate) struct Peer {
     replicated: u64,
     truncations: VecDeque<u64>,
     splitting: split::Splitting,
+    merge: merge::Merge,
     consistency: consistency::Consistency,
 
     ticks: u64,
 
-    /// A membership change that was handed out for apply has removed this replica.
+    /// A membership change that was handed out for apply has removed this replica, or a merge.
     removed: bool,
+    /// This merge did, without it.
+    left_over: Option<Absorbed>,
     /// The region whose command made this one, until tables hold the descriptor.
     made_by: u64,
 }
@@ -165,6 +169,8 @@ pub(crate) struct Recovered {
     pub made_by: u64,
     /// Entries of the log above `applied` that remove a member, and which.
     pub removals: Vec<(u64, PeerId)>,
+    /// Entries of the log above `applied` that prepare a merge, and what every replica had then.
+    pub preparations: Vec<(u64, u64)>,
 }
 
 impl Peer {
@@ -213,9 +219,11 @@ impl Peer {
             replicated: 0,
             truncations: VecDeque::new(),
             splitting: split::Splitting::default(),
+            merge: merge::Merge::recovered(recovered.preparations),
             consistency: consistency::Consistency::default(),
             ticks: 0,
             removed: false,
+            left_over: None,
             made_by: recovered.made_by,
         }
     }
@@ -238,6 +246,11 @@ impl Peer {
         let incoming = self.incoming.iter().filter(|incoming| !incoming.is_installed());
         let incoming = incoming.map(|incoming| &incoming.file.region);
         [&*self.region, &*self.members].into_iter().chain(incoming)
+    }
+
+    /// As of what is handed out for apply.
+    pub fn members(&self) -> &Arc<Region> {
+        &self.members
     }
 
     pub fn group(&self) -> &Group {
@@ -313,6 +326,7 @@ impl Peer {
         self.tick_lost();
         self.tick_members(out);
         self.tick_joint(out);
+        self.tick_merge();
         self.tick_replica_reads(out);
         self.tick_consistency(out);
         self.tick_hibernation(out);
@@ -327,7 +341,8 @@ impl Peer {
     }
 
     fn may_campaign(&mut self, out: &Outbox) -> bool {
-        out.leadership.is_able() && !self.has_promised(out.now) && !self.waits_for_install()
+        let has_data = !self.waits_for_install() && !self.has_lost_source();
+        out.leadership.is_able() && !self.has_promised(out.now) && has_data
     }
 
     pub fn campaign(&mut self, out: &Outbox) {
@@ -453,10 +468,10 @@ impl Peer {
         assert!(committed <= self.group.last_index(), "committed <= last");
         assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
         let reason = self.waits_for_install() || self.has_enough_applies(out) || self.waits_for_logs();
-        let reason = reason || self.waits_for_view() || self.is_leaving(self.me.id);
+        let reason = reason || self.waits_for_view() || self.is_leaving(self.me.id) || self.waits_for_source();
         assert!(
             self.deferred.is_empty() || reason,
-            "only an install, a split, applies, a checksum or its own removal defer entries"
+            "only an install, a split, a merge, applies, a checksum or its own removal defer entries"
         );
         assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
         assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");

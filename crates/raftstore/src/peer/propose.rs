@@ -28,6 +28,9 @@ impl Peer {
             return Err(self.not_leader(out));
         }
         RegionError::check_epoch(&self.region, epoch)?;
+        if self.is_merging() {
+            return Err(self.busy("it is being merged"));
+        }
         if let Some(key) = self.families.first_foreign_key(&self.region, batch) {
             return Err(RegionError::key_not_in_region(&self.region, key));
         }
@@ -57,15 +60,23 @@ impl Peer {
         Ok(())
     }
 
+    /// Proposes a command, unless it is refused already.
+    pub fn propose_completed(&mut self, command: Result<Command, RegionError>, ticket: Ticket, out: &mut Outbox) {
+        match command {
+            Ok(command) => self.propose_command(command, ticket, out),
+            Err(error) => out.answer(ticket, Answer::Refused(error)),
+        }
+    }
+
     /// Proposes a command other than a write, or refuses it.
-    pub fn propose_command(&mut self, command: Command, ticket: Ticket, out: &mut Outbox) {
-        let changes_range = command.action.changes_range();
+    fn propose_command(&mut self, command: Command, ticket: Ticket, out: &mut Outbox) {
+        let gives_keys_away = command.action.gives_keys_away();
         match self.append_command(command, out) {
             Ok(index) => {
                 let term = self.group.term();
                 assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
                 self.proposals.push_back(Proposed { index, term, ticket: Some(ticket), bytes: 0 });
-                if changes_range {
+                if gives_keys_away {
                     self.splitting.proposed = (term, index);
                 }
             }
@@ -78,23 +89,24 @@ impl Peer {
         if !self.leads() {
             return Err(self.not_leader(out));
         }
-        if !command.action.is_executed() || matches!(command.action, Action::Write(_)) {
-            return Err(RegionError::Impossible { region, why: "this version does not replicate that command" });
+        if matches!(command.action, Action::Write(_)) {
+            return Err(RegionError::Impossible { region, why: "writes are proposed as such" });
         }
         if self.is_transferring() {
             return Err(self.busy("another change of the members, or a transfer, is under way"));
         }
-        if command.action.changes_range() && !out.leadership.is_able() {
+        let changes_range = command.action.gives_keys_away() || command.action.is_of_merge();
+        if changes_range && !out.leadership.is_able() {
             return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));
         }
-        if command.action.changes_range() && (self.members.is_joint() || self.is_passing_leader()) {
+        if changes_range && (self.members.is_joint() || self.is_passing_leader()) {
             return Err(self.busy("its joint configuration has to end first, and a voter has to lead"));
         }
         if matches!(command.action, Action::ComputeChecksum { .. }) {
             self.check_may_begin(out)?;
         }
         // By the descriptor that is handed out for apply: what is in the log behind it is decided when it is applied.
-        command::decide(self.families, &self.members, None, command.clone()).map_err(|refusal| match refusal {
+        command::decide(self.families, &self.members, command.clone()).map_err(|refusal| match refusal {
             Refusal::Impossible(why) => RegionError::Impossible { region, why },
             Refusal::Merging => self.busy("it is being merged"),
             Refusal::Stale | Refusal::ForeignKey => refusal.answer(&self.members),

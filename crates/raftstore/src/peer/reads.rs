@@ -88,6 +88,11 @@ impl Peer {
     }
 
     pub(super) fn complete_reads(&mut self, out: &mut Outbox) {
+        if self.is_merging() && !self.reads.is_empty() {
+            // The target of the merge may have acknowledged newer writes.
+            let error = self.busy("it is being merged");
+            self.refuse_reads_with(&error, out);
+        }
         let (applied, at_once) = (self.applied.index, self.config.planted().barrier_before_apply);
         while let Some(first) = self.reads.confirmed.first_entry().filter(|first| at_once || *first.key() <= applied) {
             for waiter in first.remove() {
@@ -102,7 +107,11 @@ impl Peer {
     }
 
     pub(super) fn refuse_reads(&mut self, out: &mut Outbox) {
-        let refusal = Answer::Refused(self.not_leader(out));
+        self.refuse_reads_with(&self.not_leader(out), out);
+    }
+
+    fn refuse_reads_with(&mut self, error: &RegionError, out: &mut Outbox) {
+        let refusal = Answer::Refused(error.clone());
         let reads = std::mem::take(&mut self.reads);
         self.reads.next_request = reads.next_request;
         let requested = reads.requested.into_values().chain(reads.confirmed.into_values()).flatten();

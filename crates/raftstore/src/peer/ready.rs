@@ -37,6 +37,7 @@ impl Peer {
         // With a membership change it is recorded that the one before is committed: see `members.rs`.
         self.state_dirty |= ready_batch.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
         self.note_removals(&ready_batch.entries);
+        self.note_preparations(&ready_batch.entries);
         if let Some(first) = ready_batch.entries.first() {
             let entries = ready_batch.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
@@ -124,6 +125,7 @@ impl Peer {
             let mut state = self.group.state();
             (state.peer, state.made_by) = (self.me.id.0, self.made_by);
             state.promised_ns = self.promise.to_state();
+            state.absorbed_by = self.absorbed_record();
             state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_state());
             out.streams.push(StreamOp::State { stream: self.stream(), state: encode_group_state(&state) });
         }

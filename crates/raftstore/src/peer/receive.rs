@@ -99,6 +99,12 @@ impl Peer {
         incoming.is_some_and(|incoming| incoming.file.name() == *file || incoming.superseded.contains(file))
     }
 
+    /// Whether this file's snapshot is accepted, and takes the place of the log with the next persist.
+    pub fn restores(&self, file: &FileId) -> bool {
+        let is_it = |incoming: &Incoming| incoming.stage == Stage::Accepted && incoming.file.name() == *file;
+        self.incoming.as_ref().is_some_and(is_it)
+    }
+
     /// The received files that are needed.
     pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
         let incoming = self.incoming.iter();
@@ -134,6 +140,8 @@ impl Peer {
         self.changes.clear();
         self.members = Arc::new(incoming.file.region.clone());
         self.members_replaced(position.index, out);
+        self.forget_merges();
+        self.forget_preparations(u64::MAX);
         self.removals.clear();
         self.handed = position.index;
         self.drop_all_proposals(out);

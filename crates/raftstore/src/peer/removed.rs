@@ -2,6 +2,7 @@
 
 use super::Peer;
 use crate::outbox::Outbox;
+use crate::region::Absorbed;
 
 impl Peer {
     /// Whether a membership change has removed this replica.
@@ -11,7 +12,7 @@ impl Peer {
 
     /// This replica knows that it was removed. No vote or acknowledgement leaves it from now on, and later entries are
     /// not its own.
-    pub(super) fn be_removed(&mut self, out: &mut Outbox) {
+    pub fn be_removed(&mut self, out: &mut Outbox) {
         self.removed = true;
         if self.leading.is_some() {
             self.step_down(out);
@@ -30,8 +31,24 @@ impl Peer {
     /// Whether nothing of it is in flight (applies, an install, persists, or snapshots from its data), and no restart
     /// needs it.
     pub fn is_quiet(&self) -> bool {
+        self.is_still() && !self.waits_for_flush()
+    }
+
+    /// Whether nothing of it is in flight.
+    pub fn is_still(&self) -> bool {
         let is_idle = self.applies_in_flight == 0 && self.outstanding.is_empty() && !self.serving.is_sending();
-        is_idle && !self.is_installing() && !self.waits_for_flush()
+        is_idle && !self.is_installing()
+    }
+
+    /// Another region has taken its range over, and this replica has missed it: its data are of no use.
+    pub fn be_left_over(&mut self, by: Absorbed, out: &mut Outbox) {
+        self.left_over = Some(by);
+        self.be_removed(out);
+    }
+
+    /// Which region has taken its range over without it.
+    pub fn left_over(&self) -> Option<Absorbed> {
+        self.left_over
     }
 
     /// The conf_version of the newest descriptor that it knows.
@@ -41,7 +58,7 @@ impl Peer {
 
     /// Gives its share of the memory budget back.
     pub fn release_memory(&mut self, out: &mut Outbox) {
-        assert!(self.is_quiet() && self.unapplied_bytes == 0, "what it accounted for was given back");
+        assert!(self.is_still() && self.unapplied_bytes == 0, "what it accounted for was given back");
         self.count_nothing(out);
     }
 }

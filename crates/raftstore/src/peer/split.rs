@@ -24,17 +24,24 @@ pub(super) struct Splitting {
     is_logged: bool,
     /// Regions of splits in the apply round that is being made.
     made: Vec<Region>,
-    /// The last split that was handed out: until tables hold its descriptors, a restart applies it again.
+    /// The last split, or commit of a merge, that was handed out: until tables hold its descriptors, a restart applies
+    /// it again.
     pub handed: u64,
     /// Term and index of the last range change that this replica proposed as leader.
     pub proposed: (u64, u64),
 }
 
 impl Peer {
-    /// Whether the next committed entry can be handed out. A split cannot, until the logs of its regions are durable
-    /// here: those are requested.
+    /// Whether the next committed entry can be handed out. The commit of a merge may have to wait, and a split cannot,
+    /// until the logs of its regions are durable here: those are requested.
     pub(super) fn is_next_prepared(&mut self, out: &mut Outbox) -> bool {
-        let Some(entry) = self.deferred.front().filter(|entry| command::is_split(&entry.context)) else { return true };
+        let Some(entry) = self.deferred.front() else { return true };
+        if command::is_commit_of_merge(&entry.context) {
+            return self.is_source_ready(out);
+        }
+        if !command::is_split(&entry.context) {
+            return true;
+        }
         if let Some(index) = self.splitting.waiting {
             assert_eq!(index, entry.index, "a split waits at the front");
             return self.splitting.is_logged;
@@ -50,7 +57,7 @@ impl Peer {
 
     fn children_of(&self, entry: &Entry) -> Option<Vec<Region>> {
         let command = command::decode(self.families, Carrier::Normal, &entry.context, &entry.data).ok()??;
-        match command::decide(self.families, &self.members, None, command) {
+        match command::decide(self.families, &self.members, command) {
             Ok(Change::Split { children, .. }) => Some(children),
             _ => None,
         }
@@ -112,11 +119,11 @@ impl Peer {
     /// Whether a restart needs this replica: it would make regions whose descriptors tables do not hold, or its own
     /// descriptor comes from a split that would be applied again.
     pub fn waits_for_flush(&self) -> bool {
-        self.needs_split() || self.made_by != 0
+        self.needs_log() || self.made_by != 0
     }
 
-    /// Whether a restart would apply a split again.
-    pub fn needs_split(&self) -> bool {
+    /// Whether a restart would apply a split, or the commit of a merge, again.
+    pub fn needs_log(&self) -> bool {
         self.splitting.handed > self.flushed
     }
 }

@@ -18,7 +18,8 @@ impl Peer {
         }
         let others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
         let live = others.filter(|peer| !self.is_dead(peer.id, now));
-        live.filter_map(|peer| self.group.matched(peer.id)).fold(self.group.durable_index(), u64::min)
+        let held = self.held_for_merge().unwrap_or(u64::MAX);
+        live.filter_map(|peer| self.group.matched(peer.id)).fold(self.group.durable_index(), u64::min).min(held)
     }
 
     /// Whether a follower has been silent for so long that the log is not retained for it.
@@ -62,6 +63,7 @@ impl Peer {
         if is_held && self.group.log_bytes() <= self.config.snapshot_log_bytes_max {
             target = target.min(self.serving.lowest_in_use(truncated).unwrap_or(u64::MAX));
         }
+        target = target.min(self.held_for_merge().unwrap_or(u64::MAX));
         let gain = target.saturating_sub(truncated);
         if gain >= self.config.truncate_entries_min || (over && gain > 0) {
             assert!(target <= self.flushed, "what is truncated is flushed");

@@ -125,6 +125,11 @@ impl Creation {
         begun.chain(self.waiting.values().filter_map(|waiting| waiting.file))
     }
 
+    /// Whether the replica of a region here is about to start.
+    pub fn begins(&self, region: RegionId) -> bool {
+        self.begun.contains_key(&region) || self.waiting.contains_key(&region)
+    }
+
     /// Whether logs have begun for regions that a split of this one makes, and they have not started.
     pub fn is_splitting(&self, parent: RegionId) -> bool {
         let begun = self.begun.values().any(|begun| begun.origin == Origin::Split(parent));
@@ -144,7 +149,7 @@ impl Store {
         let region = RegionId(envelope.region);
         let is_ours = envelope.to_store == store.0 && is_replica_of(PeerId(envelope.to_peer), directory, region);
         let begins = self.creation.begun.contains_key(&region) || self.creation.waiting.contains_key(&region);
-        let is_free = region.0 != 0 && !begins && envelope.from_store != store.0;
+        let is_free = region.0 != 0 && !begins && !self.absorption.is_ending(region) && envelope.from_store != store.0;
         let me = region::Peer { id: PeerId(envelope.to_peer), store };
         let tombstone = self.creation.tombstones.get(&region);
         let is_new = tombstone.is_none_or(|tombstone| tombstone.admits(me.id, envelope.conf_version));
@@ -152,6 +157,9 @@ impl Store {
     }
 
     pub(super) fn message_of_no_replica(&mut self, envelope: StoreMessage) {
+        if self.answer_of_absorbed(&envelope) {
+            return;
+        }
         let Some(raft) = &envelope.raft else { return self.answer_to_hibernate(&envelope) };
         if raft.is_vote_request() {
             return self.keep_early_vote(envelope);
@@ -170,7 +178,7 @@ impl Store {
     }
 
     /// An empty answer to a message for a replica that does not exist here.
-    fn answer_to(&self, envelope: &StoreMessage) -> StoreMessage {
+    pub(super) fn answer_to(&self, envelope: &StoreMessage) -> StoreMessage {
         StoreMessage {
             region: envelope.region,
             from_store: envelope.to_store,
@@ -254,8 +262,14 @@ impl Store {
     fn begin_child(&mut self, parent: RegionId, region: Region) {
         let id = region.id;
         let exists = self.peers.contains_key(&id) || self.creation.begun.contains_key(&id);
-        if exists || self.creation.tombstones.contains_key(&id) || self.overlapping(&region, &[parent]).is_some() {
-            let what = format!("its split makes region {id}, which exists or existed here, or whose range is in use");
+        let overlapped = self.overlapping(&region, &[parent]);
+        if exists || self.creation.tombstones.contains_key(&id) || overlapped.is_some() {
+            let why = match overlapped {
+                _ if exists => "exists here".to_owned(),
+                Some(other) => format!("has keys that region {other} holds here"),
+                None => "existed here".to_owned(),
+            };
+            let what = format!("its split makes region {id}, which {why}");
             self.out.fail(Fault { region: parent, what, kind: FaultKind::Unable });
             return;
         }
@@ -367,6 +381,7 @@ impl Store {
         peer.campaign_if_alone();
         let id = peer.region().id;
         assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");
+        self.absorption.note(&self.peers[&id]);
         self.ticking.insert(id);
         self.dirty.insert(id);
         self.deliver_early_vote(id);

@@ -53,6 +53,10 @@ impl Store {
     /// A replica that was removed is hidden at once, and destroyed when nothing of it is in flight.
     pub(super) fn tend_removed(&mut self, id: RegionId) {
         let Some(peer) = self.peers.get(&id).filter(|peer| peer.is_removed()) else { return };
+        if peer.absorbed_by().is_some() {
+            // Its data stay, and its range is about to be another region's.
+            return;
+        }
         self.readers.remove(id);
         if !peer.is_quiet() {
             return;
@@ -60,7 +64,8 @@ impl Store {
         self.ticking.remove(&id);
         let mut peer = self.peers.remove(&id).expect("just seen");
         peer.release_memory(&mut self.out);
-        let tombstone = Tombstone { peer: peer.id(), conf_version: peer.conf_version() };
+        let absorbed = peer.left_over();
+        let tombstone = Tombstone { peer: peer.id(), conf_version: peer.conf_version(), absorbed };
         let files = peer.needed_files().collect();
         self.destroy(Region::clone(peer.region()), tombstone, files);
     }

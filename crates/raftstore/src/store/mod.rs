@@ -3,6 +3,7 @@
 //! `handle` only records the event; `poll` does the work of all regions with events, so that there is one commit for
 //! the log and one batch for the state, for any number of regions and proposals.
 
+mod absorb;
 mod create;
 mod destroy;
 mod recover;
@@ -26,7 +27,7 @@ use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::recovery::Recovery;
-use crate::region::{Region, RegionId, StoreId, StoreIdentity, Ticket};
+use crate::region::{Absorbed, Region, RegionId, StoreId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
@@ -57,6 +58,7 @@ pub struct Store {
     peers: BTreeMap<RegionId, Peer>,
     creation: create::Creation,
     destruction: destroy::Destruction,
+    absorption: absorb::Absorption,
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
@@ -92,6 +94,7 @@ impl Store {
             peers: BTreeMap::new(),
             creation: create::Creation::default(),
             destruction: destroy::Destruction::default(),
+            absorption: absorb::Absorption::default(),
             readers,
             file_numbers,
             out,
@@ -175,13 +178,7 @@ impl Store {
             Event::Checksummed { region, index, result } => {
                 self.with_peer(region, |peer, out| peer.checksummed(index, result, out));
             }
-            Event::Flushed { applied } => {
-                for (region, index) in applied {
-                    if self.peers.get(&region).is_some_and(|peer| peer.flushed() < index) {
-                        self.with_peer(region, |peer, out| peer.flushed_through(index, out));
-                    }
-                }
-            }
+            Event::Flushed { applied } => self.flushed(applied),
             Event::LogWritable { writable } => {
                 self.out.leadership.set_writable(writable);
                 self.ability_to_lead_changed();
@@ -196,7 +193,8 @@ impl Store {
                 peer.campaign(out);
             }),
             Event::Command { region, command, ticket } => {
-                self.request(region, ticket, |peer, out| peer.propose_command(command, ticket, out));
+                let completed = self.completed(region, command);
+                self.request(region, ticket, |peer, out| peer.propose_completed(completed, ticket, out));
             }
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, out| {
                 peer.wake(out.now);
@@ -215,26 +213,35 @@ impl Store {
         self.fault = self.fault.take().or_else(|| self.out.fault.clone());
         if self.fault.is_none() {
             for region in std::mem::take(&mut self.dirty) {
-                if let Some(peer) = self.peers.get_mut(&region) {
-                    peer.poll(&mut self.out);
-                    if peer.has_queue() {
-                        self.dirty.insert(region);
-                    }
-                    if peer.needs_ticks() {
-                        self.ticking.insert(region);
-                    } else {
-                        self.ticking.remove(&region);
-                    }
-                    self.tend_splits();
-                    self.tend_removed(region);
-                }
+                self.poll_region(region);
                 if self.out.fault.is_some() {
-                    self.fault = self.out.fault.clone();
                     break;
                 }
             }
+            if self.out.fault.is_none() {
+                self.tend_absorptions();
+            }
+            self.fault = self.out.fault.clone();
         }
         self.collect()
+    }
+
+    fn poll_region(&mut self, region: RegionId) {
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        peer.poll(&mut self.out);
+        if peer.has_queue() {
+            self.dirty.insert(region);
+        }
+        if peer.needs_ticks() {
+            self.ticking.insert(region);
+        } else {
+            self.ticking.remove(&region);
+        }
+        self.absorption.note(peer);
+        // Before splits: one behind a merge may make regions of the range that was taken over.
+        self.take_absorbed();
+        self.tend_splits();
+        self.tend_removed(region);
     }
 
     /// The number of proposals and read barriers that are not answered yet.
@@ -247,7 +254,8 @@ impl Store {
     pub fn may_remove(&self, file: &FileId) -> bool {
         let needed = || self.peers.get(&file.snapshot.region).is_some_and(|peer| peer.needs_file(file));
         let begun = || {
-            let mut others = self.creation.needed_files().chain(self.destruction.needed_files());
+            let others = self.creation.needed_files().chain(self.destruction.needed_files());
+            let mut others = others.chain(self.absorption.needed_files());
             others.any(|needed| needed == *file)
         };
         self.config.planted().snapshot_names_reused || !(needed() || begun())
@@ -299,6 +307,7 @@ impl Store {
             }
         }
         self.ticks += 1;
+        self.tick_merges();
         self.tick_hibernation();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.relieve_memory();
@@ -340,6 +349,9 @@ impl Store {
             return;
         }
         let region = RegionId(envelope.region);
+        if let Some(by) = envelope.absorbed_by {
+            return self.learn_absorbed(region, by);
+        }
         let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(envelope) };
         if peer.is_removed() {
             return;
@@ -359,6 +371,9 @@ impl Store {
         let is_alive = |store| self.hibernation.is_alive(store, now, timeout);
         if peer.hibernates() && peer.leader().is_some_and(|leader| !is_alive(leader.store)) {
             peer.leader_is_silent();
+        }
+        if envelope.merge_failed != 0 {
+            return self.with_peer(region, |peer, out| peer.merge_failed(envelope.merge_failed, out));
         }
         if let Some(message) = envelope.replica_read {
             return self.with_peer(region, |peer, out| peer.take_replica_read(from, message, out));
@@ -389,10 +404,15 @@ impl Store {
         };
         // A snapshot that took the place of a split in the log, before tables hold what it made, would leave the logs
         // of its regions without it. One that holds keys of another region would replace that one's.
-        let needs_log = self.creation.is_splitting(file.id.region) || peer.needs_split();
+        let needs_log = self.creation.is_splitting(file.id.region) || peer.needs_log();
         let needs_log = needs_log && !self.config.planted().snapshot_in_place_of_split;
-        let is_excluded = peer.is_removed() || needs_log || self.overlapping(&file.region, &[file.id.region]).is_some();
+        let is_removed = peer.is_removed();
         self.out.flush |= needs_log;
+        // The regions that it has taken over end here with it.
+        let Ok(absorbed) = self.absorbed_here(&file.region) else { return self.out.snapshots.push(remove) };
+        let others: Vec<RegionId> = absorbed.iter().copied().chain([file.id.region]).collect();
+        let is_excluded = is_removed || needs_log || self.overlapping(&file.region, &others).is_some();
+        let (id, by) = (file.name(), Absorbed { region: file.id.region, version: file.region.epoch.version });
         let Some(peer) = self.peers.get_mut(&file.id.region) else { return };
         let from = if is_excluded { None } else { peer.sender(&envelope) };
         let raft = envelope.raft.filter(|raft| file.is_announced_by(raft));
@@ -402,6 +422,9 @@ impl Store {
             _ => self.out.snapshots.push(remove),
         }
         self.dirty.insert(RegionId(envelope.region));
+        if peer.restores(&id) {
+            self.end_absorbed(absorbed, by);
+        }
     }
 
     /// Passes the request of `ticket` to a replica.
@@ -419,6 +442,15 @@ impl Store {
         }
     }
 
+    fn flushed(&mut self, applied: Vec<(RegionId, u64)>) {
+        for (region, index) in applied {
+            if self.peers.get(&region).is_some_and(|peer| peer.flushed() < index) {
+                self.with_peer(region, |peer, out| peer.flushed_through(index, out));
+            }
+        }
+        self.absorb_flushed();
+    }
+
     fn persisted(&mut self, batch: PersistId) {
         assert!(batch < self.out.persist_id, "only a requested persist can be durable");
         while self.persisting.front().is_some_and(|(id, _)| *id <= batch) {
@@ -428,6 +460,7 @@ impl Store {
             }
             self.create_persisted(id);
             self.destroy_persisted(id);
+            self.absorb_persisted(id);
         }
     }
 
@@ -438,18 +471,23 @@ impl Store {
             for AppliedRegion { region, position, bytes, entry_bytes } in applying.regions {
                 self.out.memory.apply_ended(entry_bytes);
                 self.with_peer(region, |peer, out| peer.applied_through(position, bytes, out));
+                // A merge that became visible ends at once where its target leads.
+                self.tend_merge(region);
             }
             for (ticket, answer) in applying.answers {
                 self.out.answer(ticket, answer);
             }
             self.create_applied(applying.id);
+            self.absorb_applied(applying.id);
         }
     }
 
     fn collect(&mut self) -> Effects {
         let out = &mut self.out;
-        let changes =
-            |seen: &Observation| matches!(seen, Observation::RegionChanged { .. } | Observation::RegionRemoved { .. });
+        let changes = |seen: &Observation| {
+            use Observation::{RegionChanged, RegionMerged, RegionRemoved};
+            matches!(seen, RegionChanged { .. } | RegionMerged { .. } | RegionRemoved { .. })
+        };
         if out.observations.iter().any(changes) {
             self.hibernation.regions_changed();
         }

@@ -3,14 +3,15 @@
 use super::Store;
 use super::create::Waiting;
 use crate::consensus::log::Position;
-use crate::consensus::wire::{self, GroupState};
+use crate::consensus::wire::{self, AbsorbedRecord, GroupState};
 use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
 use crate::peer::members::removals_of;
+use crate::peer::merge::preparations_of;
 use crate::peer::receive::Incoming;
-use crate::region::{PeerId, Region, RegionId, Space, StoreId};
+use crate::region::{Absorbed, PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
@@ -38,9 +39,16 @@ impl Store {
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
         let logs = streams.into_iter().map(|(stream, contents)| (RegionId(stream.0), contents));
         let (mut logs, alone): (BTreeMap<_, _>, BTreeMap<_, _>) = logs.partition(|(id, _)| known.contains(id));
-        let logged: BTreeSet<RegionId> = alone.keys().copied().collect();
+        let mut states = BTreeMap::new();
+        for (id, contents) in &alone {
+            states.insert(*id, log_state(*id, contents)?);
+        }
         for (id, contents) in alone {
-            let is_here = |region| known.contains(&region) || logged.contains(&region);
+            if let Some(by) = states[&id].absorbed_by.filter(|_| is_over(id, &regions, &states)) {
+                self.recover_absorbed(id, &states[&id], by)?;
+                continue;
+            }
+            let is_here = |region| known.contains(&region) || states.contains_key(&region);
             self.recover_log(identity.store, id, contents, is_here)?;
         }
         for region in regions {
@@ -69,11 +77,7 @@ impl Store {
         contents: StreamContents,
         is_here: impl Fn(RegionId) -> bool,
     ) -> Result<(), RecoverError> {
-        let orphan = || damaged(id, "a log without a region");
-        if contents.state.is_empty() {
-            return Err(orphan());
-        }
-        let state = meta::decode_group_state(&contents.state)?;
+        let state = log_state(id, &contents)?;
         let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
         let file = file.map_err(|what| damaged(id, what))?;
         if state.made_by != 0 {
@@ -86,8 +90,18 @@ impl Store {
             self.creation.waiting.insert(id, Waiting { made_by, file, log: contents });
             return Ok(());
         }
-        let file = file.ok_or_else(orphan)?;
+        let file = file.ok_or_else(|| orphan(id))?;
         self.recover_replica(store, file.region, contents, Position::default())
+    }
+
+    /// The rest of a replica whose range another region has taken over: its log.
+    fn recover_absorbed(&mut self, id: RegionId, state: &GroupState, by: AbsorbedRecord) -> Result<(), RecoverError> {
+        let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
+        let file = file.map_err(|what| damaged(id, what))?;
+        let absorbed = Some(Absorbed { region: RegionId(by.region), version: by.version });
+        let tombstone = Tombstone { peer: PeerId(state.peer), conf_version: u64::MAX, absorbed };
+        self.end_log(id, tombstone, file.iter().map(SnapshotFile::name).collect());
+        Ok(())
     }
 
     /// A descriptor without a peer here: the replica was removed, and its end is not written yet.
@@ -96,7 +110,8 @@ impl Store {
         if state.peer == 0 {
             return Err(damaged(region.id, "it has no peer on this store"));
         }
-        let tombstone = Tombstone { peer: PeerId(state.peer), conf_version: region.epoch.conf_version };
+        let conf_version = region.epoch.conf_version;
+        let tombstone = Tombstone { peer: PeerId(state.peer), conf_version, absorbed: None };
         let files = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
         let files = files.map_err(|what| damaged(region.id, what))?.map(|file| file.name());
         self.destroy(region, tombstone, files.into_iter().collect());
@@ -166,6 +181,7 @@ impl Store {
         }
         let entries = decode_entries(id, &contents)?;
         let removals = removals_of(&entries, applied.index);
+        let preparations = preparations_of(&entries, applied.index);
         self.file_numbers.skip_through(state.snapshot.as_ref().map_or(0, |info| info.file_number));
         let incoming = pending_snapshot(id, &state, applied)?;
         let mut applied = applied;
@@ -183,8 +199,38 @@ impl Store {
         let group = Group::new(&self.config, me.id, &counted, &state, entries, start, rng);
         let group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
         let promised = Duration::from_nanos(state.promised_ns);
-        Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by, removals })
+        let made_by = state.made_by;
+        Ok(Recovered { region, me, group, applied, incoming, promised, made_by, removals, preparations })
     }
+}
+
+fn orphan(region: RegionId) -> RecoverError {
+    damaged(region, "a log without a region")
+}
+
+/// The state of a log that has no descriptor.
+fn log_state(region: RegionId, contents: &StreamContents) -> Result<GroupState, RecoverError> {
+    if contents.state.is_empty() {
+        return Err(orphan(region));
+    }
+    meta::decode_group_state(&contents.state)
+}
+
+/// Whether tables hold that the region of this log, which has no descriptor, was taken over by another one. If neither
+/// region's descriptor has come into tables so far, they do not: then all of it is done again.
+fn is_over(id: RegionId, regions: &[Region], logs: &BTreeMap<RegionId, GroupState>) -> bool {
+    let mut id = id;
+    // A region is only taken over by one that has a greater version then, so whole logs form no circle.
+    for _ in 0..=logs.len() {
+        let Some(state) = logs.get(&id) else { return true };
+        let is_new = state.made_by != 0 || state.snapshot.is_some();
+        let Some(by) = state.absorbed_by.filter(|_| is_new) else { return !is_new };
+        if let Some(target) = regions.iter().find(|region| region.id.0 == by.region) {
+            return target.epoch.version >= by.version;
+        }
+        id = RegionId(by.region);
+    }
+    false
 }
 
 fn ends_before(one: &Region, other: &Region) -> bool {

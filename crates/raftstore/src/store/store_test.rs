@@ -17,6 +17,7 @@ fn region(id: u64, stores: u64) -> Region {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: (1..=stores).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }

@@ -189,7 +189,13 @@ impl Checker {
             return; // Which majority counts depends on the moment.
         }
         // A region begins with position 1, which no log holds.
-        for (region, known) in self.regions.iter().filter(|(_, known)| known.acknowledged > 1) {
+        let descriptors =
+            nodes.values().flat_map(|node| meta::regions(families::META, &node.visible).expect("readable"));
+        let absorbed = descriptors.flat_map(|region| region.merges.absorbed).map(|absorbed| absorbed.region);
+        // The log of a region that was merged is not needed where the merge is applied.
+        let absorbed: BTreeSet<RegionId> = absorbed.collect();
+        let is_known = |(region, known): &(&RegionId, &Known)| known.acknowledged > 1 && !absorbed.contains(region);
+        for (region, known) in self.regions.iter().filter(is_known) {
             let holds = |node: &&Node| {
                 let stream = node.disk.streams.get(&kontiki_engine::StreamId(region.0));
                 let last =

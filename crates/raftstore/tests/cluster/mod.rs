@@ -67,6 +67,7 @@ pub fn region(stores: u64) -> Region {
         epoch: EPOCH,
         peers: (1..=stores).map(|store| Peer { id: PeerId(2000 + store), store: StoreId(store) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }
@@ -229,10 +230,13 @@ impl Cluster {
 
     /// The descriptor with this key, in its newest version, of the stores that are up.
     pub fn region_at(&self, key: &[u8]) -> Region {
-        let stores = self.nodes.values().filter_map(|node| node.store.as_ref());
-        let here = stores.flat_map(|store| store.status()).filter(|status| status.region.contains(key));
-        let newest = here.max_by_key(|status| status.region.epoch.version).expect("every key has a region");
-        Region::clone(&newest.region)
+        let up = || self.nodes.values().filter(|node| node.is_up());
+        let replicas = up().filter_map(|node| node.store.as_ref()).flat_map(|store| store.status());
+        // A region that is being merged has no replica any more before its range is another one's.
+        let published = up().flat_map(|node| node.readers.regions()).map(|(region, _)| region);
+        let here = replicas.map(|status| status.region).chain(published).filter(|region| region.contains(key));
+        let newest = here.max_by_key(|region| region.epoch.version).expect("every key has a region");
+        Region::clone(&newest)
     }
 
     /// Advances by one step: every node that is not paused is scheduled once, in random order.
@@ -401,6 +405,31 @@ impl Cluster {
         self.command(at, region.id, Command { epoch: region.epoch, action })
     }
 
+    /// Proposes a merge of two regions, as they are in these descriptors, at a store.
+    pub fn merge(&mut self, at: u64, source: &Region, target: &Region) -> Ticket {
+        let action = Action::PrepareMerge { target: target.clone(), replicated_index: 0 };
+        self.command(at, source.id, Command { epoch: source.epoch, action })
+    }
+
+    /// Merges the region of the first key into that of the second until that has happened.
+    #[track_caller]
+    pub fn merge_surely(&mut self, source: &[u8], target: &[u8]) {
+        let mut last = String::new();
+        for _ in 0..60 {
+            let (source, target) = (self.region_at(source), self.region_at(target));
+            if source.id == target.id {
+                return;
+            }
+            if let Some(leader) = self.leader_of(source.id) {
+                let ticket = self.merge(leader, &source, &target);
+                self.run(Duration::from_millis(200));
+                last = format!("{:?}", self.answers.get(&ticket));
+            }
+            self.run(Duration::from_millis(100));
+        }
+        panic!("no merge succeeds: {last}");
+    }
+
     /// Splits at the leader until that has happened: the region that has the first child's key becomes several.
     #[track_caller]
     pub fn split_surely(&mut self, children: &[(RegionId, &[u8])]) {
@@ -433,7 +462,10 @@ impl Cluster {
             }
             self.run(Duration::from_millis(100));
         }
-        panic!("no put succeeds");
+        let replicas: Vec<_> = (1..=self.nodes.len() as u64)
+            .map(|id| (id, self.nodes[&StoreId(id)].store.as_ref().map(|store| store.status())))
+            .collect();
+        panic!("no put of {key:?} succeeds: {replicas:#?}");
     }
 
     /// Changes the region's members at the leader until that succeeds, or is found to have happened.

@@ -1,6 +1,6 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
-use super::{promise, random, roles, split};
+use super::{merge, promise, random, roles, split};
 use crate::cluster::families;
 use crate::cluster::small_config;
 use kontiki_raftstore::Config;
@@ -36,6 +36,13 @@ fn is_found(planted: Planted, by: &str) {
 #[test]
 fn acknowledging_before_a_quorum_is_found() {
     is_found(Planted { acknowledge_before_quorum: true, ..Planted::default() }, "acknowledged but durable on");
+}
+
+#[test]
+fn a_merge_that_forgets_the_end_of_its_source_is_found() {
+    let planted = Planted { merge_without_tail: true, ..Planted::default() };
+    let by = "differ|exists here|serves|holds here|made by|the disk holds a complete store";
+    finds(SEEDS_MAX, by, |seed| drop(merge::run(seed, Config { planted, ..split::config() })));
 }
 
 #[test]

@@ -122,6 +122,7 @@ pub fn observation(observation: &Observation) -> String {
             format!("store {} leads in term {term}", leader.store)
         }
         Observation::LeaderChanged { leader: None, term, .. } => format!("no leader is known in term {term}"),
+        Observation::RegionMerged { into, .. } => format!("its range is that of region {into} now"),
         Observation::RegionRemoved { .. } => "was removed from the region, and nothing of it is left".to_owned(),
         Observation::Refused { from, why, .. } => format!("refused a message of store {from}: {why}"),
         Observation::Checked { index, outcome, .. } => {

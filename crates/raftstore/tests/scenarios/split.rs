@@ -498,7 +498,7 @@ fn a_lost_disk_gets_the_new_regions_again() {
 }
 
 /// One thing that happens to a random cluster.
-fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
+pub fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
     let id = 1 + cluster.rng.below(3);
     let up = cluster.nodes.values().filter(|node| node.is_up()).count();
     match cluster.rng.below(12) {
@@ -545,7 +545,7 @@ fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
     }
 }
 
-fn work(cluster: &mut Cluster) {
+pub fn work(cluster: &mut Cluster) {
     let id = 1 + cluster.rng.below(3);
     if !cluster.node(id).is_up() {
         return;

@@ -57,6 +57,8 @@ pub struct Counters {
     pub disk_full: Counter,
     /// Regions split on this node's proposal.
     pub splits: Counter,
+    /// Replicas here whose range another region has taken over.
+    pub merges: Counter,
     /// Checks that compared the replicas of a region that this node leads.
     pub consistency_checks: Counter,
     /// Those that ended without the result of some replica.

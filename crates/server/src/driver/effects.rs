@@ -196,6 +196,7 @@ impl Driver {
                 self.placement.written(write, matches!(answer, Answer::Ok { .. }), now);
             }
             (Pending::ChangeMembers { region, reply }, answer) => self.change_ended(region, reply, answer),
+            (Pending::Merge(wanted), answer) => self.merge_prepared(wanted, answer),
             (Pending::Split(proposed), answer) => self.split_ended(proposed, answer),
             (Pending::Check { region, reply }, answer) => self.check_answered(region, reply, answer, now),
             (Pending::CallBarrier(call), answer) => {
@@ -251,12 +252,14 @@ impl Driver {
                 self.shared.holds_all_regions.store(false, Ordering::Relaxed);
                 self.formation.regions_changed();
             }
+            Observation::RegionMerged { region, into } => self.region_merged(region, into),
             Observation::Checked { region, index, outcome } => self.checked(region, index, outcome, now),
             Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
             Observation::RegionChanged { region } => {
                 self.formation.regions_changed();
                 self.heartbeats.region_changed(region.id);
                 self.region_sizes.range_changed(region.id);
+                self.merge_may_have_ended(&region);
             }
         }
     }

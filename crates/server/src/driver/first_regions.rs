@@ -21,6 +21,7 @@ pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: placement_stores(config).map(|store| Peer { id: PeerId(id * 1_000 + store.0), store }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space,
     };
     vec![

@@ -380,6 +380,20 @@ impl NodeHandle {
         answer.await.unwrap_or(Err(NodeError::Undetermined))
     }
 
+    /// Merges `source` into its neighbour `target`, if this node leads `source`: the target takes its range over.
+    /// Returns the target after that.
+    ///
+    /// Errors: regions that cannot be merged, because they are no neighbours, or because their replicas are not on the
+    /// same stores (change the members of one first) or do not all vote; busy, if it may succeed later: a replica does
+    /// not answer or lags, or the target changed before it took the range. While the merge is under way, which takes a
+    /// few rounds of messages, the source's keys are neither read nor written; if most of the target's replicas are
+    /// away, that lasts until they are back.
+    pub async fn merge(&self, source: RegionId, target: RegionId) -> Result<Region, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
+        self.shared.inbox.push(Input::Merge { source, target, reply });
+        answer.await.unwrap_or(Err(NodeError::Undetermined))
+    }
+
     /// Changes the replicas of a region, if this node leads it. Returns the region after that; several roles change in
     /// a joint configuration, which the leader then ends by itself.
     ///

@@ -129,6 +129,11 @@ pub(super) enum Input {
         keys: Vec<Bytes>,
         reply: Reply<Vec<Region>>,
     },
+    Merge {
+        source: RegionId,
+        target: RegionId,
+        reply: Reply<Region>,
+    },
     ChangeMembers {
         region: RegionId,
         change: StoreChange,

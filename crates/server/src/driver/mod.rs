@@ -51,6 +51,7 @@ mod lane;
 mod log_disk;
 mod lost_stores;
 mod membership;
+mod merge;
 mod message;
 mod open;
 mod recovery_record;
@@ -171,6 +172,7 @@ enum Pending {
         region: RegionId,
         reply: Reply<Region>,
     },
+    Merge(merge::Wanted),
     /// The command that begins a check.
     Check {
         region: RegionId,
@@ -183,6 +185,8 @@ enum Pending {
 #[derive(Default)]
 struct PendingTable {
     waiting: BTreeMap<Ticket, Pending>,
+    /// Those that are answered when the merge has ended.
+    merges: merge::Merges,
     last: u64,
 }
 
@@ -417,6 +421,7 @@ impl Driver {
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
             Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),
             Input::ChangeMembers { region, change, reply } => self.start_change(region, &change, reply, now),
+            Input::Merge { source, target, reply } => self.start_merge(merge::Wanted { source, target, reply }, now),
             Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
@@ -468,6 +473,7 @@ impl Driver {
         self.shared.leader_terms.lock().clear();
         self.pending.waiting.clear();
         self.splits = split::Splits::default();
+        self.pending.merges = merge::Merges::default();
         self.waiting_for_hand_over.clear();
         self.checks.clear();
         self.drop_calls();

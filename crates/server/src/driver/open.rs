@@ -167,7 +167,7 @@ impl Driver {
             log_disk: LogDisk::default(),
             pending: PendingTable::default(),
             calls: Calls::new(rng.next_u64()),
-            splits: super::split::Splits::default(),
+            splits: Default::default(),
             heartbeats: Heartbeats::new(monotonic),
             snapshots,
             formation,

@@ -11,6 +11,7 @@ fn region(peers: &[(u64, u64)]) -> Region {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: peers.iter().map(|(id, store)| Peer { id: PeerId(*id), store: StoreId(*store) }).collect(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     }
 }

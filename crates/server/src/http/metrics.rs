@@ -46,6 +46,7 @@ impl NodeCollector {
                 &c.log_unwritable,
             ),
             ("region_splits", "Regions that were split by this node as their leader", &c.splits),
+            ("region_merges", "Replicas here whose range another region has taken over", &c.merges),
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),

@@ -10,6 +10,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: vec![Peer { id: PeerId(2001), store: StoreId(1) }],
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     };
     let regions = vec![RegionStatus {

@@ -54,8 +54,16 @@ pub fn peer_of(region: u64, store: u64) -> Peer {
 fn region(id: u64, start: Bytes, end: Bytes, space: Space) -> (RegionId, (Arc<Region>, Option<Peer>)) {
     let peers = (1..=3).map(|store| peer_of(id, store)).collect();
     let epoch = Epoch { conf_version: 1, version: 5 };
-    let region =
-        Region { id: RegionId(id), start_key: start, end_key: end, epoch, peers, roles: Default::default(), space };
+    let region = Region {
+        id: RegionId(id),
+        start_key: start,
+        end_key: end,
+        epoch,
+        peers,
+        roles: Default::default(),
+        merges: Default::default(),
+        space,
+    };
     (RegionId(id), (Arc::new(region), Some(peer_of(id, 1))))
 }
 

@@ -196,3 +196,65 @@ fn a_replica_moves_to_a_node_that_had_none() {
         server.run_until(std::future::ready(())).unwrap();
     }
 }
+
+/// Repeats a call at the leader of the region with a key until it succeeds.
+async fn at_leader<F: Future<Output = Result<T, NodeError>>, T>(
+    servers: &[Server],
+    key: &[u8],
+    call: impl Fn(NodeHandle, Region) -> F,
+) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    let mut last = None;
+    loop {
+        if let Some((leader, region)) = led_region(servers, key) {
+            match call(leader.node().clone(), region).await {
+                Ok(done) => return done,
+                Err(error) => last = Some(error),
+            }
+        }
+        assert!(Instant::now() < deadline, "{last:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_region_is_merged_into_its_neighbour() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = free_addresses(3);
+    let mut servers: Vec<_> = (1..=3).map(|store| start(store, &addresses, directory.path())).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        put(&addresses[0], "a", "1").await;
+        put(&addresses[0], "x", "1").await;
+        let regions = at_leader(&servers, b"a", |node, region| async move {
+            node.split(&RegionContext::new(region.id, region.epoch), vec!["m".into()]).await
+        });
+        let regions = regions.await;
+        let (target, source) = (regions[0].id, regions[1].id);
+        let merged = at_leader(&servers, b"x", |node, _| async move { node.merge(source, target).await }).await;
+        assert!(merged.id == target && merged.contains(b"x") && merged.contains(b"a"), "{merged:?}");
+        for (address, key) in addresses.iter().zip(["a", "x", "y"]) {
+            put(address, key, "2").await;
+        }
+        for server in &servers {
+            holds(server, "x", "2").await;
+            holds(server, "y", "2").await;
+            let deadline = Instant::now() + DEADLINE;
+            while server.node().counters().merges.get() == 0 {
+                assert!(Instant::now() < deadline, "it is applied on each node");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(server.node().status().missing, Vec::<String>::new());
+        }
+    });
+    servers.pop().unwrap().run_until(std::future::ready(())).unwrap();
+    let back = start(3, &addresses, directory.path());
+    runtime.block_on(async {
+        put(&addresses[2], "z", "3").await;
+        holds(&back, "x", "2").await;
+        holds(&back, "z", "3").await;
+    });
+    for server in servers.into_iter().chain([back]) {
+        server.run_until(std::future::ready(())).unwrap();
+    }
+}

@@ -18,6 +18,7 @@ fn replica(store: u64) -> Db {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: [1, 2].map(|store| Peer { id: PeerId(2_000 + store), store: StoreId(store) }).to_vec(),
         roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     };
     db.commit(Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: StoreId(store) }, &[region]))

@@ -394,6 +394,10 @@ pub fn run(plan: &Plan) -> Report {
         let some = settings.faults.len().div_ceil(3).max(1);
         settings.faults.extend(std::iter::repeat_n(Fault::Split, some));
     }
+    if settings.faults.contains(&Fault::Split) && rng.child("merges").chance(2, 3) {
+        let some = settings.faults.len().div_ceil(4).max(1);
+        settings.faults.extend(std::iter::repeat_n(Fault::Merge, some));
+    }
     let mut moves = rng.child("moves");
     if plan.nodes > 1 && moves.chance(1, 3) {
         sizes = sizes.with_moves(&mut moves);

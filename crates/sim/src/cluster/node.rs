@@ -471,6 +471,25 @@ impl SimNode for ClusterNode {
         true
     }
 
+    fn merge_region(&mut self, rng: &mut Rng) -> bool {
+        let Some(process) = &self.process else { return false };
+        let regions = process.handle.regions();
+        let is_led = |region: &&Arc<Region>| process.handle.leading_term(region.id).is_some();
+        let led: Vec<_> = regions.iter().filter(|region| region.space == Space::Data).filter(is_led).collect();
+        let Some(source) = rng.pick(&led) else { return false };
+        let follows = |a: &Region, b: &Region| !a.end_key.is_empty() && a.end_key == b.start_key;
+        let is_neighbour =
+            |other: &&Arc<Region>| other.space == Space::Data && (follows(other, source) || follows(source, other));
+        let neighbours: Vec<_> = regions.iter().filter(is_neighbour).collect();
+        let Some(target) = rng.pick(&neighbours) else { return false };
+        let (handle, source, target) = (process.handle.clone(), source.id, target.id);
+        process.executor.spawn(Group(self.id), async move {
+            // It may be refused or rolled back, or the leader changes.
+            let _ = handle.merge(source, target).await;
+        });
+        true
+    }
+
     fn change_members(&mut self, rng: &mut Rng) -> bool {
         let Some(process) = &self.process else { return false };
         let mut led = process.handle.regions();

@@ -116,6 +116,10 @@ impl Direct {
             // Also returned for a write whose outcome is unknown.
             Some(error) if error.stale_command.is_some() => Err(NoAnswer::Unknown),
             Some(error) => {
+                if error.region_not_found.is_some() {
+                    // It may have been merged: placement knows what has its range.
+                    self.regions.lock().retain(|_, known| known.id != region.id);
+                }
                 let current = error.epoch_not_match.map(|mismatch| mismatch.current_regions);
                 current.unwrap_or_default().into_iter().for_each(|region| self.learn(region));
                 Err(NoAnswer::Refused)
@@ -142,8 +146,17 @@ impl Direct {
     }
 
     fn learn(&self, region: metapb::Region) {
+        let version = |region: &metapb::Region| region.region_epoch.as_ref().map_or(0, |epoch| epoch.version);
+        let is_before = |end: &Bytes, start: &Bytes| !end.is_empty() && end <= start;
+        let overlaps = |known: &metapb::Region| {
+            !is_before(&known.end_key, &region.start_key) && !is_before(&region.end_key, &known.start_key)
+        };
         let mut regions = self.regions.lock();
-        regions.retain(|_, known| known.id != region.id);
+        // Of two that have a key, the one with the newer version is right.
+        if regions.values().any(|known| overlaps(known) && version(known) > version(&region)) {
+            return;
+        }
+        regions.retain(|_, known| known.id != region.id && !overlaps(known));
         regions.insert(region.start_key.clone(), region);
     }
 }

@@ -103,6 +103,7 @@ impl<N: SimNode> World<N> {
             Fault::Transfer => self.transfer(),
             Fault::Stop => self.stop(length),
             Fault::Split => self.by_a_leader(|node, rng| node.split_region(rng)),
+            Fault::Merge => self.by_a_leader(|node, rng| node.merge_region(rng)),
             Fault::ChangeMembers => self.by_a_leader(|node, rng| node.change_members(rng)),
             Fault::Sever => self.sever(length),
             Fault::Isolate => self.isolate(length),

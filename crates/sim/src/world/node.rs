@@ -52,6 +52,11 @@ pub trait SimNode {
         false
     }
 
+    /// Merges a region that this node leads into a neighbour, chosen by `rng`; false if there is none.
+    fn merge_region(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
     /// Changes the replicas of a region that this node leads, chosen by `rng`; false if there is none, or no change.
     fn change_members(&mut self, _rng: &mut Rng) -> bool {
         false

@@ -68,6 +68,8 @@ pub enum Fault {
     Stop,
     /// A region is split by its leader. Not a fault, and no world draws it by itself: some clusters add it.
     Split,
+    /// A region is merged into its neighbour by its leader. The same.
+    Merge,
     /// The leader of a region changes its replicas or their roles. The same.
     ChangeMembers,
 }

@@ -132,6 +132,7 @@ const RAFTSTORE_PEER: Layers = (
             "leader_transfer",
             "lease",
             "members",
+            "merge",
             "message",
             "propose",
             "ready",
@@ -146,7 +147,8 @@ const RAFTSTORE_PEER: Layers = (
 );
 
 /// A recovery leaves replicas that are not complete to `create`.
-const RAFTSTORE_STORE: Layers = ("raftstore::store", &[&["create", "destroy", "status", "wake"], &["recover"]]);
+const RAFTSTORE_STORE: Layers =
+    ("raftstore::store", &[&["absorb", "create", "destroy", "status", "wake"], &["recover"]]);
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.
 const PLACEMENT: Layers = (
@@ -197,7 +199,7 @@ const SERVER_DRIVER: Layers = (
         &["checksums", "snapshots", "surveys"],
         &["handle"],
         &["calls", "hand_over", "log_disk"],
-        &["change_members", "checks", "effects", "heartbeat", "split"],
+        &["change_members", "checks", "effects", "heartbeat", "merge", "split"],
         &["formation", "region_sizes", "replacement"],
         // For tools: no driver runs on that directory.
         &["lost_stores", "open"],
