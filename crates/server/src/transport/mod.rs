@@ -31,6 +31,7 @@ use bytes::Bytes;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_tls::Credentials;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Maximum bytes of a request's headers, of clients and of nodes: clients send some hundreds.
 pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
@@ -101,28 +102,33 @@ struct Shared {
     runtime: Handle,
     metrics: TransportMetrics,
     snapshot_slots: Arc<Semaphore>,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Transport {
     /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own. `on_failure` is called
-    /// each time when the stream to a store breaks or cannot be opened.
+    /// each time when the stream to a store breaks or cannot be opened. With `credentials`, connections use TLS.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
         runtime: Handle,
         metrics: TransportMetrics,
         on_failure: OnFailure,
+        credentials: Option<Arc<Credentials>>,
     ) -> Transport {
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
         let peers = others
             .map(|(id, address)| {
-                let to = StoreId(*id);
-                let (metrics, on_failure) = (metrics.clone(), on_failure.clone());
-                (to, peer::Peer::start(identity, to, address.clone(), &runtime, metrics, on_failure))
+                let to = peer::Destination {
+                    store: StoreId(*id),
+                    address: address.clone(),
+                    credentials: credentials.clone(),
+                };
+                (to.store, peer::Peer::start(identity, to, &runtime, metrics.clone(), on_failure.clone()))
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots }) }
+        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots, credentials }) }
     }
 
     /// Returns a function that reports whether a store's last stream, or attempt to open one, has not failed; it is
@@ -161,39 +167,31 @@ impl Transport {
 }
 
 /// A client of another node, connected.
-async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .connect()
-        .await
-        .map_err(|error| describe(&error))?;
+async fn connect(address: &str, credentials: Option<&Arc<Credentials>>) -> Result<PeerClient<Channel>, String> {
+    let channel = kontiki_tls::connect(address, credentials, |endpoint| {
+        endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+    });
+    let channel =
+        channel.await.map_err(|error| kontiki_tls::refusal(&error).unwrap_or_else(|| kontiki_tls::describe(&error)))?;
     Ok(PeerClient::new(channel)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
-/// An error with its causes: tonic's own text is only "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// A peer's answer, or its error.
 fn describe_status(status: &tonic::Status) -> String {
+    if let Some(refusal) = kontiki_tls::refusal(status) {
+        return refusal;
+    }
     match std::error::Error::source(status) {
-        Some(cause) => describe(cause),
+        Some(cause) => kontiki_tls::describe(cause),
         None => status.message().to_owned(),
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
 use kontiki_raftstore::StoreId;
+use kontiki_tls::Credentials;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,6 +30,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A stream that lasted this long was accepted.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
 
+/// Another store, and how it is reached.
+pub(super) struct Destination {
+    pub(super) store: StoreId,
+    pub(super) address: String,
+    pub(super) credentials: Option<Arc<Credentials>>,
+}
+
 /// The queue of messages for one store; its task empties it.
 pub(super) struct Peer {
     address: String,
@@ -42,8 +50,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn start(
         from: Identity,
-        to: StoreId,
-        address: String,
+        to: Destination,
         runtime: &Handle,
         metrics: TransportMetrics,
         on_failure: OnFailure,
@@ -53,7 +60,10 @@ impl Peer {
         let outbox = Outbox { receiver, queued_bytes: queued_bytes.clone(), metrics: metrics.clone() };
         let broken = Arc::new(AtomicBool::new(false));
         let outbox = Arc::new(Mutex::new(outbox));
-        let task = Sender { from, to, address: address.clone(), outbox, broken: broken.clone(), metrics, on_failure };
+        let address = to.address.clone();
+        let Destination { store: to, address: dialled, credentials } = to;
+        let broken_here = broken.clone();
+        let task = Sender { from, to, address: dialled, credentials, outbox, broken: broken_here, metrics, on_failure };
         let metrics = task.metrics.clone();
         runtime.spawn(task.run());
         Peer { address, queue, queued_bytes, broken, metrics }
@@ -121,6 +131,7 @@ struct Sender {
     from: Identity,
     to: StoreId,
     address: String,
+    credentials: Option<Arc<Credentials>>,
     outbox: Arc<Mutex<Outbox>>,
     broken: Arc<AtomicBool>,
     metrics: TransportMetrics,
@@ -132,7 +143,7 @@ impl Sender {
         let mut backoff = BACKOFF_FIRST;
         let mut reported = false;
         loop {
-            let error = match connect(&self.address).await {
+            let error = match connect(&self.address, self.credentials.as_ref()).await {
                 Ok(client) => {
                     self.broken.store(false, Ordering::Relaxed);
                     self.metrics.connects.inc();

@@ -84,22 +84,27 @@ impl<I: Inbound> PeerService<I> {
     }
 }
 
-/// A client's connection would have to end before this node can stop.
-fn mark_peer<T>(request: &Request<T>) {
+/// Accepts a connection as another node's. A client's connection would have to end before this node can stop; and where
+/// clients need no certificate, another node still does: its messages change data without any further check.
+fn accept_peer<T>(request: &Request<T>) -> Result<(), Status> {
     if let Some(connection) = request.extensions().get::<ConnectionInfo>() {
+        if !connection.is_identified() {
+            return Err(Status::unauthenticated("another node needs a certificate; start it with --cert-file"));
+        }
         connection.mark_peer();
     }
+    Ok(())
 }
 
 #[tonic::async_trait]
 impl<I: Inbound> Peer for PeerService<I> {
     async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerAck>, Status> {
-        mark_peer(&request);
+        accept_peer(&request)?;
         self.until_stop(self.receive_messages(request.into_inner())).await.map(|()| Response::new(PeerAck {}))
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
-        mark_peer(&request);
+        accept_peer(&request)?;
         self.until_stop(self.receive_snapshot(request.into_inner())).await.map(|()| Response::new(SnapshotAck {}))
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn send(
 ) -> Result<(), String> {
     // Never closed: the semaphore lives as long as the transport.
     let _slot = shared.snapshot_slots.clone().acquire_owned().await.map_err(|error| error.to_string())?;
-    let mut client = connect(address).await?;
+    let mut client = connect(address, shared.credentials.as_ref()).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let head = SnapshotHead {
         cluster_id: shared.identity.cluster_id,
