@@ -19,7 +19,7 @@ use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::stopping::{Stage, StopControl, Stopping};
-use crate::transport::{Identity, NodeInbound, PeerService, Transport, TransportMetrics};
+use crate::transport::{Identity, Links, NodeInbound, PeerService, Transport, TransportMetrics, Versions};
 use kontiki_env::Env;
 use kontiki_env::machine::descriptors_max;
 use kontiki_tls::{Credentials, TlsError};
@@ -112,6 +112,7 @@ pub struct Server {
     runner: Runner,
     health: HealthReporter,
     connections: Arc<Connections>,
+    links: Links,
     stop: StopControl,
     listeners: Vec<JoinHandle<()>>,
     /// For connections and messages between nodes.
@@ -137,7 +138,7 @@ impl Server {
         let seed = election_seed(&env, config.node.store_id);
         let driver = Driver::open(&env, config.node.clone(), seed)?;
         let node = driver.handle();
-        let identity = Identity { cluster_id: node.cluster_id(), store_id: node.store_id() };
+        let identity = Identity { cluster_id: node.cluster_id(), store_id: node.store_id(), versions: Versions::OWN };
 
         let mut registry = Registry::with_prefix("kontiki");
         let transport_metrics = TransportMetrics::default();
@@ -155,7 +156,8 @@ impl Server {
         let on_failure = Arc::new(move |store| handle.store_unreachable(store));
         tls::watch(credentials.as_ref(), &mut registry, &io);
         let for_peers = credentials.clone();
-        let transport = Transport::start(identity, members, io, transport_metrics.clone(), on_failure, for_peers);
+        let (for_transport, links) = (transport_metrics.clone(), Links::default());
+        let transport = Transport::start(identity, members, io, for_transport, on_failure, for_peers, links.clone());
         let is_reachable = transport.reachability();
         let runner = Runner::start(&env, driver, transport);
 
@@ -168,7 +170,7 @@ impl Server {
             pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable).with_tls(credentials.is_some()),
             kv: Kv::new(node.clone(), retry_budget, detach),
             debug: DebugService::new(node.clone()),
-            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping()),
+            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone()),
             metrics: request_metrics,
             requests: requests.handle().clone(),
             request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),
@@ -177,7 +179,7 @@ impl Server {
         let (grpc, status) = protect([grpc, status], &connections, &config, credentials);
         let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stop.stopping()));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
-        Ok(Server { config, node, runner, health, connections, stop, listeners, runtime, requests })
+        Ok(Server { config, node, runner, health, connections, links, stop, listeners, runtime, requests })
     }
 
     /// Its configuration; addresses are those on which it really listens.
@@ -188,6 +190,11 @@ impl Server {
     /// The node.
     pub fn node(&self) -> &NodeHandle {
         &self.node
+    }
+
+    /// The links to other nodes, which tests can cut.
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     /// The start message for the user: the addresses on which it listens, and what to try.

@@ -10,20 +10,26 @@
 //! 3. All messages that wait when the stream is ready are sent as one batch: the load itself forms the batches.
 //! 4. Snapshots are sent separately, so that megabytes of data never delay a heartbeat, and few at a time.
 //!
-//! A stream names cluster, sender and receiver in every batch; the receiver refuses what is not meant for it, so a
-//! wrong address in a configuration causes an error and not a wrong raft group.
+//! Two nodes first agree on a version of what they send (`version.rs`). A stream names cluster, sender and receiver in
+//! every batch; the receiver refuses what is not meant for it, so a wrong address in a configuration causes an error
+//! and not a wrong raft group.
 
 mod inbound;
+mod links;
 mod metrics;
+mod negotiate;
 mod peer;
 mod receive;
 mod service;
 mod snapshot;
+mod version;
 
 pub use inbound::NodeInbound;
+pub use links::Links;
 pub use metrics::TransportMetrics;
 pub use service::PeerService;
 pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
+pub use version::Versions;
 
 use crate::api::Reachability;
 use crate::config::ENTRY_BYTES_LIMIT;
@@ -66,6 +72,8 @@ pub struct Identity {
     pub cluster_id: u64,
     /// This store.
     pub store_id: StoreId,
+    /// The versions of the protocol between nodes that it knows.
+    pub versions: Versions,
 }
 
 /// The receiver of messages and snapshots.
@@ -103,11 +111,13 @@ struct Shared {
     metrics: TransportMetrics,
     snapshot_slots: Arc<Semaphore>,
     credentials: Option<Arc<Credentials>>,
+    links: Links,
 }
 
 impl Transport {
     /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own. `on_failure` is called
-    /// each time when the stream to a store breaks or cannot be opened. With `credentials`, connections use TLS.
+    /// each time when the stream to a store breaks or cannot be opened. With `credentials`, connections use TLS; tests
+    /// can cut `links`.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
@@ -115,6 +125,7 @@ impl Transport {
         metrics: TransportMetrics,
         on_failure: OnFailure,
         credentials: Option<Arc<Credentials>>,
+        links: Links,
     ) -> Transport {
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
         let peers = others
@@ -128,7 +139,8 @@ impl Transport {
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots, credentials }) }
+        let shared = Shared { identity, peers, runtime, metrics, snapshot_slots, credentials, links };
+        Transport { shared: Arc::new(shared) }
     }
 
     /// Returns a function that reports whether a store's last stream, or attempt to open one, has not failed; it is
@@ -138,8 +150,17 @@ impl Transport {
         Arc::new(move |store| broken.get(&store).is_none_or(|broken| !broken.load(Ordering::Relaxed)))
     }
 
+    /// The links that tests can cut.
+    pub fn links(&self) -> &Links {
+        &self.shared.links
+    }
+
     /// Sends a message, or drops it. Never blocks.
     pub fn send(&self, to: StoreId, message: Bytes) {
+        if self.shared.links.is_blocked(to) {
+            self.shared.metrics.blocked.inc();
+            return;
+        }
         match self.shared.peers.get(&to) {
             Some(peer) => peer.send(message),
             None => {
@@ -154,6 +175,7 @@ impl Transport {
         let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
             let result = match shared.peers.get(&to) {
+                _ if shared.links.is_blocked(to) => Err("the link is blocked".to_owned()),
                 Some(peer) => snapshot::send(&shared, to, peer.address(), snapshot).await,
                 None => Err("no address is known".to_owned()),
             };

@@ -1,6 +1,8 @@
 //! The stream to one other store.
 
-use super::{Channel, Identity, OnFailure, PeerClient, TransportMetrics, connect, describe_status};
+use super::negotiate::dial;
+use super::version::Versions;
+use super::{Channel, Identity, OnFailure, PeerClient, TransportMetrics, describe_status};
 use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
@@ -143,12 +145,13 @@ impl Sender {
         let mut backoff = BACKOFF_FIRST;
         let mut reported = false;
         loop {
-            let error = match connect(&self.address, self.credentials.as_ref()).await {
-                Ok(client) => {
+            let error = match dial(self.from, self.to, &self.address, self.credentials.as_ref()).await {
+                Ok((client, version)) => {
+                    self.metrics.set_version(self.to, version);
                     self.broken.store(false, Ordering::Relaxed);
                     self.metrics.connects.inc();
                     self.metrics.connected.inc();
-                    let result = self.stream_steadily(client, &mut backoff, &mut reported).await;
+                    let result = self.stream_steadily(client, version, &mut backoff, &mut reported).await;
                     self.metrics.connected.dec();
                     result.err().unwrap_or_else(|| "the peer closed the stream".into())
                 }
@@ -175,10 +178,11 @@ impl Sender {
     async fn stream_steadily(
         &self,
         client: PeerClient<Channel>,
+        version: u32,
         backoff: &mut Duration,
         reported: &mut bool,
     ) -> Result<(), String> {
-        let stream = self.stream(client);
+        let stream = self.stream(client, version);
         tokio::pin!(stream);
         tokio::select! {
             result = &mut stream => return result,
@@ -192,7 +196,7 @@ impl Sender {
     }
 
     /// Sends batches until the stream or the transport ends.
-    async fn stream(&self, mut client: PeerClient<Channel>) -> Result<(), String> {
+    async fn stream(&self, mut client: PeerClient<Channel>, version: u32) -> Result<(), String> {
         let (from, to) = (self.from, self.to);
         let outbox = self.outbox.clone().lock_owned().await;
         let batches = futures::stream::unfold(outbox, |mut outbox| async move {
@@ -206,6 +210,7 @@ impl Sender {
             from_store: from.store_id.0,
             to_store: to.0,
             messages,
+            version: Versions::stated(version),
         });
         let result = client.stream(batches).await;
         drop(alive);
