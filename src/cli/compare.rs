@@ -1,7 +1,7 @@
 //! `kontiki compare-replicas`: whether the replicas of regions hold the same data.
 
 use super::remote::{Endpoint, failed};
-use super::{Failure, block_on};
+use super::{Failure, block_on, tls};
 use clap::Args;
 use kontiki::client::Client;
 use kontiki_env::Env;
@@ -9,8 +9,10 @@ use kontiki_proto::debugpb::RegionConsistencyCheckRequest;
 use kontiki_proto::debugpb::debug_client::DebugClient;
 use kontiki_proto::{Code, Status};
 use kontiki_server::driver::PLACEMENT_REGION;
+use kontiki_tls::Credentials;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a region is tried while its leader changes, or is busy with it.
@@ -37,6 +39,7 @@ impl CompareReplicas {
 
     async fn compare(self) -> Result<(), Failure> {
         let client = self.endpoint.client().await?;
+        let credentials = self.endpoint.credentials()?;
         let mut leaders = leaders(&client).await?;
         let wanted: Vec<u64> = match self.region {
             Some(id) if leaders.contains_key(&id) => vec![id],
@@ -48,7 +51,7 @@ impl CompareReplicas {
         };
         let mut not_equal = 0;
         for id in &wanted {
-            let line = match compare_region(&client, *id, &mut leaders).await? {
+            let line = match compare_region(&client, credentials.as_ref(), *id, &mut leaders).await? {
                 Ok(()) => format!("region {id}: all replicas are equal"),
                 Err(status) => {
                     not_equal += 1;
@@ -79,6 +82,7 @@ async fn leaders(client: &Client) -> Result<BTreeMap<u64, Option<String>>, Failu
 /// Asks the leader, wherever it is by then.
 async fn compare_region(
     client: &Client,
+    credentials: Option<&Arc<Credentials>>,
     region_id: u64,
     known: &mut BTreeMap<u64, Option<String>>,
 ) -> Result<Result<(), Status>, Failure> {
@@ -86,7 +90,7 @@ async fn compare_region(
     let until = clock.monotonic() + RETRY_TIME_MAX;
     loop {
         let answer = match known.get(&region_id).and_then(Option::as_deref) {
-            Some(address) => ask(address, region_id).await,
+            Some(address) => ask(address, credentials, region_id).await,
             None => Err(Status::failed_precondition("it has no leader at the moment")),
         };
         match answer {
@@ -104,9 +108,10 @@ fn passes(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::ResourceExhausted)
 }
 
-async fn ask(address: &str, region_id: u64) -> Result<(), Status> {
-    let connected = DebugClient::connect(format!("http://{address}")).await;
-    let mut node = connected.map_err(|error| Status::unavailable(format!("{address} does not answer: {error}")))?;
+async fn ask(address: &str, credentials: Option<&Arc<Credentials>>, region_id: u64) -> Result<(), Status> {
+    let connected = tls::connect(address, credentials).await;
+    let unanswered = |error| Status::unavailable(format!("{address} does not answer: {error}"));
+    let mut node = DebugClient::new(connected.map_err(unanswered)?);
     let answer = node.region_consistency_check(RegionConsistencyCheckRequest { region_id });
     match tokio::time::timeout(ANSWER_WAIT_MAX, answer).await {
         Ok(answer) => answer.map(|_| ()),

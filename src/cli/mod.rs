@@ -20,6 +20,7 @@ mod source;
 mod split;
 mod status;
 mod text;
+mod tls;
 mod unsafe_recovery;
 
 use clap::{Parser, Subcommand};

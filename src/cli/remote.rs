@@ -2,10 +2,13 @@
 
 use super::Failure;
 use super::source::{Take, Wanted};
+use super::tls::TlsOptions;
 use bytes::Bytes;
 use clap::Args;
 use kontiki::client::{Client, Error, Options};
 use kontiki_proto::{Code, Status};
+use kontiki_tls::Credentials;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -21,6 +24,8 @@ pub struct Endpoint {
     /// answers is used
     #[arg(long = "endpoint", id = "endpoint", value_name = "HOST:PORT", default_value = super::ENDPOINT_DEFAULT)]
     nodes: String,
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 impl Endpoint {
@@ -92,10 +97,17 @@ impl Endpoint {
         Ok(())
     }
 
+    /// The certificates, where they are given.
+    pub fn credentials(&self) -> Result<Option<Arc<Credentials>>, Failure> {
+        self.tls.credentials()
+    }
+
     /// A client of the cluster.
     pub async fn client(&self) -> Result<Client, Failure> {
         let nodes = self.nodes().await?;
-        let options = Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Options::default() };
+        let tls = self.tls.files()?;
+        let options =
+            Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, tls, ..Options::default() };
         Client::connect_with(nodes, options).await.map_err(failed)
     }
 }
@@ -108,6 +120,9 @@ pub fn too_slow(nodes: &[&str]) -> Failure {
 
 /// The node answered with an error.
 pub fn refused(endpoint: &str, status: &Status) -> Failure {
+    if let Some(refusal) = kontiki_tls::refusal(status) {
+        return Failure::usage(refusal);
+    }
     match status.code() {
         Code::Unimplemented => {
             Failure::usage(format!("{endpoint} is not the client address of a node; is it a node's status port?"))
@@ -119,7 +134,7 @@ pub fn refused(endpoint: &str, status: &Status) -> Failure {
 /// `host:port` of an endpoint that may be given as a URL.
 fn bare(endpoint: &str) -> &str {
     let endpoint = endpoint.trim();
-    endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/')
+    endpoint.split_once("://").map_or(endpoint, |(_, bare)| bare).trim_end_matches('/')
 }
 
 pub fn failed(error: Error) -> Failure {

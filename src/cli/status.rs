@@ -1,13 +1,15 @@
 //! `kontiki status`: the state of the cluster, as placement reports it.
 
-use super::{Failure, block_on, remote, text};
+use super::{Failure, block_on, remote, text, tls};
 use clap::Args;
 use kontiki_proto::metapb::{self, Store, StoreState};
 use kontiki_proto::pdpb::{GetAllStoresRequest, GetMembersRequest, Region, ScanRegionsRequest, pd_client::PdClient};
 use kontiki_server::driver::PLACEMENT_REGION;
+use kontiki_tls::Credentials;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Regions per request, and in the text output.
@@ -181,15 +183,15 @@ fn counts(picture: &Picture) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
 /// The answer of the first node that gives one.
 async fn ask(endpoint: &remote::Endpoint) -> Result<Picture, Failure> {
     let nodes = endpoint.nodes().await?;
-    let asked = futures::future::select_ok(nodes.iter().map(|node| Box::pin(ask_node(node))));
+    let credentials = endpoint.credentials()?;
+    let asked = futures::future::select_ok(nodes.iter().map(|node| Box::pin(ask_node(node, credentials.as_ref()))));
     let (picture, _) = tokio::time::timeout(remote::TIMEOUT, asked).await.map_err(|_| remote::too_slow(&nodes))??;
     Ok(picture)
 }
 
-async fn ask_node(node: &str) -> Result<Picture, Failure> {
+async fn ask_node(node: &str, credentials: Option<&Arc<Credentials>>) -> Result<Picture, Failure> {
     let failed = |status: kontiki_proto::Status| remote::refused(node, &status);
-    let client = PdClient::connect(format!("http://{node}")).await;
-    let mut client = client.map_err(|error| Failure::new(format!("cannot connect to {node}: {error}")))?;
+    let mut client = PdClient::new(tls::connect(node, credentials).await?);
     let members = client.get_members(GetMembersRequest::default()).await.map_err(failed)?.into_inner();
     let stores = client.get_all_stores(GetAllStoresRequest::default()).await.map_err(failed)?;
     let mut regions: Vec<Region> = Vec::new();

@@ -1,6 +1,8 @@
 //! Runs real `kontiki serve` processes for the tests in this folder. Only processes started here are ended.
 #![allow(dead_code, clippy::disallowed_methods)] // each test file uses its part; tests may touch the machine
 
+pub mod certificates;
+
 use serde_json::Value;
 use std::fmt::Debug;
 use std::fs::File;
@@ -23,6 +25,8 @@ pub struct Node {
     pub addr: String,
     pub status_addr: String,
     pub data_dir: PathBuf,
+    /// Further options of every start.
+    pub options: Vec<String>,
     log: PathBuf,
     initial_cluster: String,
     child: Option<Child>,
@@ -135,7 +139,12 @@ impl Node {
         if !self.initial_cluster.is_empty() {
             command.args(["--initial-cluster", &self.initial_cluster]);
         }
-        command.args(options).stdin(Stdio::null()).stdout(log.try_clone().expect("log handle")).stderr(log);
+        command
+            .args(&self.options)
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log handle"))
+            .stderr(log);
         self.child = Some(command.spawn().expect("kontiki starts"));
     }
 
@@ -195,6 +204,15 @@ impl Cluster {
 
     /// The same; each node's directory is prepared before it starts.
     pub fn prepared(count: usize, prepare: impl Fn(&Node)) -> Cluster {
+        let mut cluster = Cluster::planned(count);
+        cluster.nodes.iter().for_each(prepare);
+        cluster.nodes.iter_mut().for_each(Node::start);
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// `count` nodes that are not started yet.
+    pub fn planned(count: usize) -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let host = kontiki_env::testing::loopback_address();
         let addr = |first: u16, i: usize| format!("{host}:{}", first + i as u16);
@@ -206,16 +224,13 @@ impl Cluster {
                 addr: addr(GRPC_PORT, i),
                 status_addr: addr(STATUS_PORT, i),
                 data_dir: dir.path().join(format!("node-{}", i + 1)),
+                options: Vec::new(),
                 log: dir.path().join(format!("node-{}.log", i + 1)),
                 initial_cluster: initial_cluster.clone(),
                 child: None,
             })
             .collect();
-        let mut cluster = Cluster { nodes, dir };
-        cluster.nodes.iter().for_each(prepare);
-        cluster.nodes.iter_mut().for_each(Node::start);
-        cluster.wait_ready();
-        cluster
+        Cluster { nodes, dir }
     }
 
     pub fn wait_ready(&mut self) {

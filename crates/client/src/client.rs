@@ -57,12 +57,14 @@ impl Client {
         Client::connect_with(endpoints, Options::default()).await
     }
 
-    /// Connects. Fails with [`Error::Timeout`] if no endpoint answers within the operation timeout.
+    /// Connects. Fails with [`Error::Timeout`] if no endpoint answers within the operation timeout, and with
+    /// [`Error::Invalid`] if the files of [`Options::tls`] cannot be used, or the nodes do not agree on TLS.
     pub async fn connect_with<E: AsRef<str>>(
         endpoints: impl IntoIterator<Item = E>,
         options: Options,
     ) -> Result<Client> {
-        Client::connect_over(Grpc::new(options.connect_timeout), endpoints, options).await
+        let grpc = Grpc::new(options.connect_timeout).with_tls(options.tls.clone())?;
+        Client::connect_over(grpc, endpoints, options).await
     }
 }
 

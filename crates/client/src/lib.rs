@@ -38,6 +38,7 @@ mod txn;
 pub use client::{Client, RegionInfo, StoreInfo};
 pub use error::Error;
 pub use keys::KeyPair;
+pub use kontiki_tls::TlsFiles;
 pub use options::Options;
 pub use raw::RawClient;
 pub use scan::RawScan;

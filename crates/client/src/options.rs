@@ -1,5 +1,6 @@
 //! The options of a client.
 
+use kontiki_tls::TlsFiles;
 use std::time::Duration;
 
 /// Options of a [`crate::Client`]. The defaults suit interactive use.
@@ -20,6 +21,9 @@ pub struct Options {
     /// repetition can undo another client's write of the same key that came in between, so raw keys with several
     /// writers are no longer linearizable. Default false.
     pub repeat_uncertain_writes: bool,
+    /// Use TLS, with the certificates in these files, which are read again when they change; a scheme in an endpoint
+    /// has no effect. Default none: plain text.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Default for Options {
@@ -31,6 +35,7 @@ impl Default for Options {
             backoff_max: Duration::from_millis(400),
             background_secondaries: true,
             repeat_uncertain_writes: false,
+            tls: None,
         }
     }
 }

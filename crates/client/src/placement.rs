@@ -36,7 +36,7 @@ impl<T: Transport> Placement<T> {
     }
 
     fn add(&self, endpoint: &str) -> Result<(), Error> {
-        let bare = endpoint.trim_start_matches("http://").trim_end_matches('/');
+        let bare = endpoint.split_once("://").map_or(endpoint, |(_, bare)| bare).trim_end_matches('/');
         let mut nodes = self.nodes.lock();
         if nodes.iter().all(|node| node.url != bare) {
             nodes.push(Node { url: bare.to_string(), channel: self.transport.channel(bare)? });
@@ -62,6 +62,10 @@ impl<T: Transport> Placement<T> {
                 return Err(Error::Invalid(format!(
                     "{nodes} is not the client address of a node; is it a node's status port?"
                 )));
+            }
+            // A node in another state does not change what the others refuse, so one that is down is no reason to wait.
+            if let Some(refusal) = obstacles.iter().find_map(|obstacle| obstacle.refusal.clone()) {
+                return Err(Error::Invalid(refusal));
             }
             backoff.pause(obstacles.first().map_or("no node answers", |obstacle| &obstacle.text)).await?;
         }
@@ -146,17 +150,19 @@ struct Obstacle {
     text: String,
     /// It is not a placement service.
     is_foreign: bool,
+    /// Why it does not accept this client, nor will the next time.
+    refusal: Option<String>,
 }
 
 impl Obstacle {
     fn new(text: String) -> Obstacle {
-        Obstacle { text, is_foreign: false }
+        Obstacle { text, is_foreign: false, refusal: None }
     }
 }
 
 impl From<Failure> for Obstacle {
     fn from(failure: Failure) -> Obstacle {
         let text = format!("the placement driver fails: {}", failure.text);
-        Obstacle { text, is_foreign: failure.code == Code::Unimplemented }
+        Obstacle { text, is_foreign: failure.code == Code::Unimplemented, refusal: failure.refusal }
     }
 }

@@ -11,6 +11,7 @@ mod options;
 
 pub use options::{ServeArgs, ServeOptions};
 
+use kontiki_tls::{ClientCertificates, TlsFiles};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -55,6 +56,9 @@ pub enum ConfigError {
         /// Line, column and error.
         message: String,
     },
+    /// Options that go together.
+    #[error("{0}")]
+    Incomplete(String),
 }
 
 impl ConfigError {
@@ -79,8 +83,21 @@ pub struct ServeConfig {
     pub park_time_max: Duration,
     /// Maximum number of incoming connections, of both ports; a quarter of the process's descriptors if that is less.
     pub connections_max: usize,
+    /// Certificates; `None`: connections are in plain text.
+    pub tls: Option<TlsConfig>,
     /// Whether the advertised address follows the listening one (it was not given).
     follow_listener: bool,
+}
+
+/// How a node uses TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificates of the authorities, the node's own one, and its key.
+    pub files: TlsFiles,
+    /// Whether clients need certificates; other nodes always do.
+    pub clients: ClientCertificates,
+    /// Whether the status port uses TLS, too.
+    pub status: bool,
 }
 
 /// A node without its sockets: the part that the driver and the simulator need.

@@ -170,3 +170,24 @@ fn the_advertised_address_follows_the_listener_unless_it_was_given() {
     let config = resolve("grpc-address = '0.0.0.0:0'\nadvertise-address = 'db.local:9'").unwrap();
     assert_eq!(config.bound_to(grpc, status).node.address(), "db.local:9");
 }
+
+#[test]
+fn certificates_go_together() {
+    let files = "ca-file = 'ca.pem'\ncert-file = 'node.pem'\nkey-file = 'node.key'";
+    let tls = resolve(files).unwrap().tls.expect("TLS");
+    assert_eq!((tls.clients, tls.status), (ClientCertificates::Required, false));
+    assert_eq!(tls.files.ca, PathBuf::from("ca.pem"));
+    let tls = resolve(&format!("{files}\nclient-certificates = 'optional'\nstatus-tls = true")).unwrap().tls;
+    assert!(tls.is_some_and(|tls| tls.clients == ClientCertificates::Optional && tls.status));
+    assert_eq!(resolve("").unwrap().tls, None);
+    for (toml, parts) in [
+        ("cert-file = 'node.pem'", ["--cert-file is given", "--ca-file and --key-file"]),
+        ("status-tls = true", ["status-tls = true", "only together with ca-file"]),
+        ("client-certificates = 'optional'", ["client-certificates", "only together with ca-file"]),
+    ] {
+        let error = resolve(toml).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    let error = resolve(&format!("{files}\nclient-certificates = 'none'")).unwrap_err().to_string();
+    assert!(error.contains("required or optional"), "{error}");
+}

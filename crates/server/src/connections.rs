@@ -9,24 +9,31 @@
 //! nodes and clients without a visible error.
 //!
 //! Bytes in either direction count as activity, also HTTP/2's probes (every 30 s).
+//!
+//! With certificates (docs/internals/transport.md) a connection begins with a handshake, in its own task.
 
 mod connection;
+mod refusals;
+mod stream;
 
 pub use connection::{Connection, ConnectionInfo};
 
 use futures::task::AtomicWaker;
 use kontiki_env::clock::Clock;
+use kontiki_tls::Credentials;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use refusals::RefusalLog;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use stream::Stream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 /// A connection is replaced by another only after it has been idle for this long: longer than a client waits for an
@@ -58,6 +65,11 @@ pub struct ConnectionMetrics {
     pub displaced: Counter,
     /// Failed accepts.
     pub failures: Counter,
+    /// Handshakes of TLS that succeeded.
+    pub handshakes: Counter,
+    /// Connections refused before their first request: without TLS where it is required, or without a certificate that
+    /// is accepted.
+    pub handshakes_failed: Counter,
 }
 
 impl ConnectionMetrics {
@@ -72,6 +84,12 @@ impl ConnectionMetrics {
         );
         registry.register("connections_displaced", "Idle connections closed for a new one", self.displaced.clone());
         registry.register("connections_failed", "Failed accepts of connections", self.failures.clone());
+        registry.register("tls_handshakes", "Handshakes of TLS that succeeded", self.handshakes.clone());
+        registry.register(
+            "tls_handshakes_failed",
+            "Connections refused for lack of TLS or of an accepted certificate, or with TLS where there is none",
+            self.handshakes_failed.clone(),
+        );
     }
 }
 
@@ -81,6 +99,7 @@ pub struct Connections {
     clock: Arc<dyn Clock>,
     metrics: ConnectionMetrics,
     open: Mutex<Table>,
+    refusals: RefusalLog,
     /// Notified when a connection closes, or turns out to be another node's.
     fewer_clients: Notify,
 }
@@ -98,6 +117,8 @@ struct State {
     displaced: AtomicBool,
     /// A client of the store uses it: not another node, nor a reader of the status pages.
     client: AtomicBool,
+    /// It proved its identity by a certificate, or none is needed.
+    is_identified: AtomicBool,
     reader: AtomicWaker,
 }
 
@@ -111,7 +132,8 @@ impl Connections {
     /// At most `max` at once.
     pub fn new(max: usize, clock: Arc<dyn Clock>, metrics: ConnectionMetrics) -> Arc<Connections> {
         metrics.max.set(i64::try_from(max).unwrap_or(i64::MAX));
-        Arc::new(Connections { max, clock, metrics, open: Mutex::default(), fewer_clients: Notify::new() })
+        let (open, refusals) = (Mutex::default(), RefusalLog::default());
+        Arc::new(Connections { max, clock, metrics, open, refusals, fewer_clients: Notify::new() })
     }
 
     /// The age of the youngest connection of a client.
@@ -143,7 +165,7 @@ impl Connections {
     }
 
     /// Reserves a slot for one more connection, if necessary that of an idle one.
-    fn admit(self: &Arc<Connections>, client: bool) -> Option<Place> {
+    fn admit(self: &Arc<Connections>, client: bool, is_identified: bool) -> Option<Place> {
         let now_ms = self.now_ms();
         let mut table = self.open.lock();
         if table.by_id.len() >= self.max {
@@ -166,6 +188,7 @@ impl Connections {
             moved_at_ms: AtomicU64::new(now_ms),
             displaced: AtomicBool::new(false),
             client: AtomicBool::new(client),
+            is_identified: AtomicBool::new(is_identified),
             reader: AtomicWaker::new(),
         });
         table.by_id.insert(id, state.clone());
@@ -207,12 +230,18 @@ pub struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
     for_clients: bool,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Listener {
     /// Admits what arrives at `listener`.
     pub fn new(listener: TcpListener, connections: Arc<Connections>) -> Listener {
-        Listener { listener, connections, for_clients: true }
+        Listener { listener, connections, for_clients: true, credentials: None }
+    }
+
+    /// Its connections use TLS, if there are credentials of a node.
+    pub fn with_credentials(self, credentials: Option<Arc<Credentials>>) -> Listener {
+        Listener { credentials, ..self }
     }
 
     /// Its connections do not count among those of clients: a stop waits for the answers to clients only.
@@ -225,10 +254,11 @@ impl Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let Some(place) = self.connections.admit(self.for_clients) else { continue };
+                    let is_identified = self.credentials.is_none();
+                    let Some(place) = self.connections.admit(self.for_clients, is_identified) else { continue };
                     // An answer of several small frames would wait 40 ms for the client's delayed acknowledgement.
                     let _ = stream.set_nodelay(true);
-                    return (Connection { stream, place }, from);
+                    return (Connection { stream: self.begin(stream), place, from }, from);
                 }
                 Err(error) => {
                     if self.connections.metrics.failures.inc() == 0 {
@@ -237,6 +267,17 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    fn begin(&self, stream: TcpStream) -> Stream {
+        let acceptor = self.credentials.as_ref().and_then(|credentials| match self.for_clients {
+            true => credentials.grpc_acceptor(),
+            false => credentials.status_acceptor(),
+        });
+        match acceptor {
+            Some(acceptor) => Stream::Tls(Box::new(acceptor.accept(stream))),
+            None => Stream::plain(stream),
         }
     }
 

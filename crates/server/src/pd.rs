@@ -62,6 +62,7 @@ pub struct Pd<N: Node> {
     node: N,
     retry_budget: RetryBudget,
     is_reachable: Reachability,
+    scheme: &'static str,
 }
 
 /// Takes the expected kind out of an outcome.
@@ -82,7 +83,12 @@ mod regions;
 impl<N: Node> Pd<N> {
     /// Serves `node`. `is_reachable` reports unreachable stores before placement has noticed.
     pub fn new(node: N, retry_budget: RetryBudget, is_reachable: Reachability) -> Pd<N> {
-        Pd { node, retry_budget, is_reachable }
+        Pd { node, retry_budget, is_reachable, scheme: "http" }
+    }
+
+    /// The members' URLs say whether nodes use TLS.
+    pub fn with_tls(self, tls: bool) -> Pd<N> {
+        Pd { scheme: if tls { "https" } else { "http" }, ..self }
     }
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
@@ -134,7 +140,7 @@ impl<N: Node> Pd<N> {
         self.check(&request.header)?;
         let ClusterInfo { leader_store_id, members, .. } =
             expect!(self.demand(Command::Cluster(placement::Cluster {})).await?, Cluster)?;
-        let members: Vec<_> = members.iter().map(member).collect();
+        let members: Vec<_> = members.iter().map(|info| member(self.scheme, info)).collect();
         let leader = members.iter().find(|member| member.member_id == leader_store_id).cloned();
         Ok(pdpb::GetMembersResponse { header: self.header(), members, etcd_leader: leader.clone(), leader })
     }
@@ -207,8 +213,8 @@ impl<N: Node> Pd<N> {
     }
 }
 
-fn member(info: &StoreInfo) -> pdpb::Member {
-    let url = format!("http://{}", info.store.address);
+fn member(scheme: &str, info: &StoreInfo) -> pdpb::Member {
+    let url = format!("{scheme}://{}", info.store.address);
     pdpb::Member {
         name: format!("kontiki-{}", info.store.id),
         member_id: info.store.id,

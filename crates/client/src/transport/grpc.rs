@@ -3,18 +3,21 @@
 use super::{Failure, Timestamps, Transport};
 use crate::{Error, Result};
 use futures::{Stream, StreamExt};
+use kontiki_env::Env;
 use kontiki_proto::calls::Call;
 use kontiki_proto::codec::Codec;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::pdpb::{TsoRequest, TsoResponse};
+use kontiki_tls::{Credentials, TlsFiles};
 use std::error::Error as Cause;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 /// The largest answer that is decoded: servers limit their answers to slightly more than 65 MiB.
@@ -27,11 +30,22 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 pub struct Grpc {
     connect_timeout: Duration,
     began: Instant,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Grpc {
     pub(crate) fn new(connect_timeout: Duration) -> Grpc {
-        Grpc { connect_timeout, began: Instant::now() }
+        Grpc { connect_timeout, began: Instant::now(), credentials: None }
+    }
+
+    /// The same with certificates, if there are any: they are read now, and again when their files change.
+    pub(crate) fn with_tls(self, tls: Option<TlsFiles>) -> Result<Grpc> {
+        let credentials = tls.map(|files| Credentials::of_client(Env::real(), files)).transpose();
+        let credentials = credentials.map_err(|error| Error::Invalid(error.to_string()))?;
+        if let Some(credentials) = &credentials {
+            tokio::spawn(credentials.watch(|_, _| ()));
+        }
+        Ok(Grpc { credentials, ..self })
     }
 }
 
@@ -40,11 +54,11 @@ impl Transport for Grpc {
     type Timestamps = TimestampStream;
 
     fn channel(&self, address: &str) -> Result<Channel> {
-        let url = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
-        let endpoint = Endpoint::from_shared(url)
-            .map_err(|error| Error::Invalid(format!("endpoint {address:?}: {error}; host:port is expected")))?;
-        let endpoint = endpoint.connect_timeout(self.connect_timeout).tcp_nodelay(true);
-        Ok(endpoint.http2_max_header_list_size(HEADER_LIST_BYTES_MAX).connect_lazy())
+        let channel = kontiki_tls::connect_lazy(address, self.credentials.as_ref(), |endpoint| {
+            let endpoint = endpoint.connect_timeout(self.connect_timeout).tcp_nodelay(true);
+            endpoint.http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        });
+        channel.map_err(|error| Error::Invalid(format!("endpoint {address:?}: {error}; host:port is expected")))
     }
 
     async fn call<C: Call>(&self, channel: &Channel, request: C::Request) -> std::result::Result<C::Reply, Failure> {
@@ -104,7 +118,8 @@ fn stream(outgoing: mpsc::Receiver<TsoRequest>) -> impl Stream<Item = TsoRequest
 /// A status with its causes, which contain the details of a failed connection.
 fn failure(status: &Status) -> Failure {
     let mut text = format!("{}: {}", status.code(), status.message());
-    let mut is_unsent = false;
+    let refusal = kontiki_tls::refusal(status);
+    let mut is_unsent = refusal.is_some();
     let mut cause = status.source();
     while let Some(error) = cause {
         let more = error.to_string();
@@ -115,7 +130,7 @@ fn failure(status: &Status) -> Failure {
         is_unsent |= proves_unsent(error);
         cause = error.source();
     }
-    Failure { code: status.code(), message: status.message().to_string(), text, is_unsent }
+    Failure { code: status.code(), message: status.message().to_string(), text, is_unsent, refusal }
 }
 
 /// Whether the cause of a failed call proves that no node has executed it.

@@ -69,11 +69,20 @@ pub struct Failure {
     pub text: String,
     /// The request was certainly not sent, for instance because the connection was refused.
     pub is_unsent: bool,
+    /// How the node and this client do not agree on TLS or on certificates: the same fails again until options or
+    /// files change.
+    pub refusal: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn closed(text: &str) -> Failure {
-        Failure { code: Code::Unavailable, message: String::new(), text: text.to_string(), is_unsent: false }
+        Failure {
+            code: Code::Unavailable,
+            message: String::new(),
+            text: text.to_string(),
+            is_unsent: false,
+            refusal: None,
+        }
     }
 }
 

@@ -106,6 +106,29 @@ pub struct ServeOptions {
     /// that is less. At the maximum a new connection replaces one that was idle for 5 s, or is closed [default: 2000]
     #[arg(long, value_name = "COUNT")]
     pub connections_max: Option<u64>,
+
+    /// PEM file with the certificates of the authorities that sign those of nodes and clients. With --cert-file and
+    /// --key-file every connection uses TLS; the files are read again when they change [default: no TLS]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// PEM file with this node's certificate, valid for its advertised address as a server and as a client, and after
+    /// it those of its issuers
+    #[arg(long, value_name = "FILE")]
+    pub cert_file: Option<PathBuf>,
+
+    /// PEM file with the private key of --cert-file, without a passphrase
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// required: clients need a certificate of --ca-file; optional: they may connect without one, other nodes may not
+    /// [default: required]
+    #[arg(long, value_name = "WHICH")]
+    pub client_certificates: Option<String>,
+
+    /// Whether the status port uses TLS, too (HTTPS, without certificates of clients) [default: false]
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    pub status_tls: Option<bool>,
 }
 
 /// Arguments of `kontiki serve`.
@@ -172,6 +195,11 @@ impl ServeOptions {
             log_bytes_max,
             park_ms_max,
             connections_max,
+            ca_file,
+            cert_file,
+            key_file,
+            client_certificates,
+            status_tls,
         })
     }
 
@@ -227,6 +255,7 @@ impl ServeOptions {
             park_time_max: Duration::from_millis(in_range("park-ms-max", self.park_ms_max.unwrap_or(1500), 0..=1900)?),
             connections_max: in_range("connections-max", self.connections_max.unwrap_or(2_000), 16..=1_000_000)?
                 as usize,
+            tls: self.tls()?,
             follow_listener: advertised.is_none(),
         })
     }
@@ -246,6 +275,27 @@ impl ServeOptions {
             return Err(ConfigError::invalid("advertise-address", "(not given)", accepted));
         }
         Ok(own_entry.cloned())
+    }
+
+    fn tls(&self) -> Result<Option<TlsConfig>, ConfigError> {
+        let files = TlsFiles::of_node(self.ca_file.clone(), self.cert_file.clone(), self.key_file.clone());
+        let files = files.map_err(|error| ConfigError::Incomplete(error.to_string()))?;
+        let clients = match self.client_certificates.as_deref() {
+            None | Some("required") => ClientCertificates::Required,
+            Some("optional") => ClientCertificates::Optional,
+            Some(other) => return Err(ConfigError::invalid("client-certificates", other, "required or optional")),
+        };
+        let status = self.status_tls.unwrap_or(false);
+        if files.is_none() {
+            let needs = "only together with ca-file, cert-file and key-file";
+            if let Some(given) = &self.client_certificates {
+                return Err(ConfigError::invalid("client-certificates", given, needs));
+            }
+            if status {
+                return Err(ConfigError::invalid("status-tls", true, needs));
+            }
+        }
+        Ok(files.map(|files| TlsConfig { files, clients, status }))
     }
 
     fn raft(&self) -> Result<RaftOptions, ConfigError> {

@@ -6,7 +6,9 @@ use super::message::{Body, PlacementCall, PlacementReply, decode, encode};
 use bytes::Bytes;
 use kontiki_env::testing::{check_golden, read_golden};
 use kontiki_placement::{Command, Outcome, Request, Response, SafePoint, StoreById};
-use kontiki_proto::internal::{PeerAck, PeerBatch, SnapshotAck, SnapshotChunk, SnapshotHead};
+use kontiki_proto::internal::{
+    NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk, SnapshotHead,
+};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -66,7 +68,21 @@ fn messages_of_nodes() {
 #[test]
 fn messages_of_calls_between_nodes() {
     let messages = vec![Bytes::from_static(b"first"), Bytes::from_static(b"second")];
-    check("peer-batch", PeerBatch { cluster_id: 7, from_store: 1, to_store: 2, messages });
+    // Of version 1 of the protocol, which states none: what the release before sends and reads.
+    let batch = PeerBatch { cluster_id: 7, from_store: 1, to_store: 2, messages, version: 0 };
+    check("peer-batch", batch.clone());
+    check("peer-batch-version-2", PeerBatch { version: 2, ..batch });
+    let (version_min, version_max, program) = (1, 2, "0.1.0".to_owned());
+    let request = NegotiateRequest {
+        cluster_id: 7,
+        from_store: 1,
+        to_store: 2,
+        version_min,
+        version_max,
+        program: program.clone(),
+    };
+    check("negotiate-request", request);
+    check("negotiate-reply", NegotiateReply { version_min, version_max, program });
     check("peer-ack", PeerAck {});
     let head = SnapshotHead {
         cluster_id: 7,
@@ -77,10 +93,13 @@ fn messages_of_calls_between_nodes() {
         index: 500,
         estimated_bytes: 1 << 20,
         message: Bytes::from_static(b"message"),
+        version: 0,
     };
     let data = Bytes::from_static(b"data");
     let first = SnapshotChunk { head: Some(head), offset: 0, data: data.clone(), checksum: 0xadf3_f363, last: false };
-    check("snapshot-chunk-first", first);
+    check("snapshot-chunk-first", first.clone());
+    let head = first.head.clone().map(|head| SnapshotHead { version: 2, ..head });
+    check("snapshot-chunk-first-version-2", SnapshotChunk { head, ..first });
     check("snapshot-chunk-last", SnapshotChunk { head: None, offset: 4, data, checksum: 0xadf3_f363, last: true });
     check("snapshot-ack", SnapshotAck {});
 }

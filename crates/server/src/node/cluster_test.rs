@@ -258,3 +258,26 @@ fn a_region_is_merged_into_its_neighbour() {
         server.run_until(std::future::ready(())).unwrap();
     }
 }
+
+#[test]
+fn a_leader_that_is_cut_off_is_replaced_and_catches_up_when_the_links_are_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = free_addresses(3);
+    let servers: Vec<_> = (1..=3).map(|store| start(store, &addresses, directory.path())).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        put(&addresses[0], "a", "1").await;
+        let leader = led_region(&servers, b"a").unwrap().0.node().status().store_id;
+        let cut = &servers[leader.0 as usize - 1];
+        let others: Vec<StoreId> = (1..=3).map(StoreId).filter(|store| *store != leader).collect();
+        others.iter().for_each(|store| cut.links().block(*store));
+        // Only a leader among the others can acknowledge it: the one that is cut off has no quorum.
+        put(&addresses[others[0].0 as usize - 1], "b", "2").await;
+        assert_eq!(cut.node().db().get(b"b").unwrap(), None, "nothing passes");
+        others.iter().for_each(|store| cut.links().unblock(*store));
+        holds(cut, "b", "2").await;
+    });
+    for server in servers {
+        server.run_until(std::future::ready(())).unwrap();
+    }
+}

@@ -9,6 +9,7 @@
 
 mod runner;
 mod stop;
+mod tls;
 
 use crate::config::{ConfigError, ServeConfig};
 use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
@@ -18,9 +19,10 @@ use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::stopping::{Stage, StopControl, Stopping};
-use crate::transport::{Identity, NodeInbound, PeerService, Transport, TransportMetrics};
+use crate::transport::{Identity, Links, NodeInbound, PeerService, Transport, TransportMetrics, Versions};
 use kontiki_env::Env;
 use kontiki_env::machine::descriptors_max;
+use kontiki_tls::{Credentials, TlsError};
 use prometheus_client::registry::Registry;
 use runner::Runner;
 use std::future::Future;
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operating system refused threads or timers.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
@@ -76,6 +81,7 @@ impl StartError {
         matches!(
             self,
             StartError::Config(_)
+                | StartError::Tls(_)
                 | StartError::Open(
                     OpenError::Config(_)
                         | OpenError::Identity { .. }
@@ -106,6 +112,7 @@ pub struct Server {
     runner: Runner,
     health: HealthReporter,
     connections: Arc<Connections>,
+    links: Links,
     stop: StopControl,
     listeners: Vec<JoinHandle<()>>,
     /// For connections and messages between nodes.
@@ -126,11 +133,12 @@ impl Server {
             Ok::<_, StartError>((grpc, status))
         })?;
         let config = config.bound_to(local(&grpc)?, local(&status)?);
+        let credentials = tls::credentials(&env, &config)?;
 
         let seed = election_seed(&env, config.node.store_id);
         let driver = Driver::open(&env, config.node.clone(), seed)?;
         let node = driver.handle();
-        let identity = Identity { cluster_id: node.cluster_id(), store_id: node.store_id() };
+        let identity = Identity { cluster_id: node.cluster_id(), store_id: node.store_id(), versions: Versions::OWN };
 
         let mut registry = Registry::with_prefix("kontiki");
         let transport_metrics = TransportMetrics::default();
@@ -146,7 +154,10 @@ impl Server {
         let (members, io) = (&config.node.members, runtime.handle().clone());
         let handle = node.clone();
         let on_failure = Arc::new(move |store| handle.store_unreachable(store));
-        let transport = Transport::start(identity, members, io, transport_metrics.clone(), on_failure);
+        tls::watch(credentials.as_ref(), &mut registry, &io);
+        let for_peers = credentials.clone();
+        let (for_transport, links) = (transport_metrics.clone(), Links::default());
+        let transport = Transport::start(identity, members, io, for_transport, on_failure, for_peers, links.clone());
         let is_reachable = transport.reachability();
         let runner = Runner::start(&env, driver, transport);
 
@@ -156,19 +167,19 @@ impl Server {
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let stop = StopControl::default();
         let services = Services {
-            pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable),
+            pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable).with_tls(credentials.is_some()),
             kv: Kv::new(node.clone(), retry_budget, detach),
             debug: DebugService::new(node.clone()),
-            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping()),
+            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone()),
             metrics: request_metrics,
             requests: requests.handle().clone(),
             request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),
         };
         let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
-        let [grpc, status] = [grpc, status].map(|port| Listener::new(port, connections.clone()));
-        let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status.for_pages(), stop.stopping()));
+        let (grpc, status) = protect([grpc, status], &connections, &config, credentials);
+        let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stop.stopping()));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
-        Ok(Server { config, node, runner, health, connections, stop, listeners, runtime, requests })
+        Ok(Server { config, node, runner, health, connections, links, stop, listeners, runtime, requests })
     }
 
     /// Its configuration; addresses are those on which it really listens.
@@ -181,6 +192,11 @@ impl Server {
         &self.node
     }
 
+    /// The links to other nodes, which tests can cut.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     /// The start message for the user: the addresses on which it listens, and what to try.
     pub fn banner(&self) -> String {
         let ServeConfig { node, grpc_address, status_address, .. } = &self.config;
@@ -190,14 +206,17 @@ impl Server {
             1 => "with 1 other node".to_owned(),
             count => format!("with {count} other nodes"),
         };
+        let (tls, options) = tls::banner(&self.config);
+        let scheme = if self.config.tls.as_ref().is_some_and(|tls| tls.status) { "https" } else { "http" };
         format!(
             "Kontiki {version}: store {store} of cluster {cluster}, {others}\n\
              \x20 gRPC    {grpc_address}  (TiKV clients: PD address {endpoint})\n\
-             \x20 status  http://{status_address}/status  /metrics  /healthz  /readyz\n\
+             \x20 status  {scheme}://{status_address}/status  /metrics  /healthz  /readyz\n\
+             {tls}\
              \x20 data    {directory}\n\
              Try:\n\
-             \x20 kontiki put --endpoint {endpoint} hello world\n\
-             \x20 kontiki get --endpoint {endpoint} hello\n\
+             \x20 kontiki put --endpoint {endpoint}{options} hello world\n\
+             \x20 kontiki get --endpoint {endpoint}{options} hello\n\
              Ctrl-C stops it.",
             version = env!("CARGO_PKG_VERSION"),
             store = node.store_id,
@@ -232,6 +251,18 @@ impl Server {
     pub fn run_until_interrupted(self) -> Result<(), ServeError> {
         self.run(interrupted(), interrupted())
     }
+}
+
+/// The gRPC port and the status port, with their connections bounded, and by TLS as configured.
+fn protect(
+    ports: [TcpListener; 2],
+    connections: &Arc<Connections>,
+    config: &ServeConfig,
+    credentials: Option<Arc<Credentials>>,
+) -> (Listener, Listener) {
+    let [grpc, status] = ports.map(|port| Listener::new(port, connections.clone()));
+    let for_status = credentials.clone().filter(|_| config.tls.as_ref().is_some_and(|tls| tls.status));
+    (grpc.with_credentials(credentials), status.for_pages().with_credentials(for_status))
 }
 
 /// Starts to accept requests on both listeners.

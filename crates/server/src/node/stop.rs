@@ -35,7 +35,7 @@ const CUT_TIME_MAX: Duration = Duration::from_millis(500);
 impl Server {
     /// `hurried`: do not wait any longer for other nodes and for clients. `has_failed`: nothing can be answered.
     pub(super) fn stop(self, hurried: impl Future<Output = ()>, has_failed: bool) -> Result<(), ServeError> {
-        let Server { config, node, runner, health, connections, stop, listeners, runtime, requests } = self;
+        let Server { config, node, runner, health, connections, stop, listeners, runtime, requests, .. } = self;
         tracing::info!("stopping");
         let is_alone = config.node.members.len() == 1;
         runtime.block_on(async {

@@ -1,6 +1,8 @@
 //! The metrics of the transport.
 
+use kontiki_raftstore::StoreId;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -23,6 +25,10 @@ pub struct TransportMetrics {
     pub received: Counter,
     /// Streams of other nodes that were refused: another cluster, another store, bad bytes.
     pub refused: Counter,
+    /// Messages dropped because a test has cut the link.
+    pub blocked: Counter,
+    /// By store: the version of the protocol that the last stream to it used.
+    versions: Family<[(&'static str, u64); 1], Gauge>,
     /// Peers with a stream open now.
     pub connected: Gauge,
     /// Snapshots sent completely.
@@ -36,6 +42,16 @@ pub struct TransportMetrics {
 }
 
 impl TransportMetrics {
+    /// A stream to a store uses this version.
+    pub(super) fn set_version(&self, store: StoreId, version: u32) {
+        self.versions.get_or_create(&[("store", store.0)]).set(i64::from(version));
+    }
+
+    #[cfg(test)]
+    pub(super) fn version_with(&self, store: StoreId) -> i64 {
+        self.versions.get_or_create(&[("store", store.0)]).get()
+    }
+
     /// Registers them under `kontiki_transport_`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("transport");
@@ -47,6 +63,12 @@ impl TransportMetrics {
         registry.register("failures", "Failed connection attempts and streams", self.failures.clone());
         registry.register("messages_received", "Messages received from other nodes", self.received.clone());
         registry.register("streams_refused", "Streams of other nodes refused", self.refused.clone());
+        registry.register("messages_blocked", "Messages dropped on links that tests have cut", self.blocked.clone());
+        registry.register(
+            "protocol_version",
+            "Version of the protocol between nodes on the last stream to a store",
+            self.versions.clone(),
+        );
         registry.register("peers_connected", "Peers with an open stream", self.connected.clone());
         registry.register("snapshots_sent", "Snapshots sent completely", self.snapshots_sent.clone());
         registry.register("snapshots_failed", "Snapshots that could not be sent", self.snapshots_failed.clone());

@@ -10,20 +10,26 @@
 //! 3. All messages that wait when the stream is ready are sent as one batch: the load itself forms the batches.
 //! 4. Snapshots are sent separately, so that megabytes of data never delay a heartbeat, and few at a time.
 //!
-//! A stream names cluster, sender and receiver in every batch; the receiver refuses what is not meant for it, so a
-//! wrong address in a configuration causes an error and not a wrong raft group.
+//! Two nodes first agree on a version of what they send (`version.rs`). A stream names cluster, sender and receiver in
+//! every batch; the receiver refuses what is not meant for it, so a wrong address in a configuration causes an error
+//! and not a wrong raft group.
 
 mod inbound;
+mod links;
 mod metrics;
+mod negotiate;
 mod peer;
 mod receive;
 mod service;
 mod snapshot;
+mod version;
 
 pub use inbound::NodeInbound;
+pub use links::Links;
 pub use metrics::TransportMetrics;
 pub use service::PeerService;
 pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
+pub use version::Versions;
 
 use crate::api::Reachability;
 use crate::config::ENTRY_BYTES_LIMIT;
@@ -31,6 +37,7 @@ use bytes::Bytes;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_tls::Credentials;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -38,7 +45,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Maximum bytes of a request's headers, of clients and of nodes: clients send some hundreds.
 pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
@@ -65,6 +72,8 @@ pub struct Identity {
     pub cluster_id: u64,
     /// This store.
     pub store_id: StoreId,
+    /// The versions of the protocol between nodes that it knows.
+    pub versions: Versions,
 }
 
 /// The receiver of messages and snapshots.
@@ -101,28 +110,37 @@ struct Shared {
     runtime: Handle,
     metrics: TransportMetrics,
     snapshot_slots: Arc<Semaphore>,
+    credentials: Option<Arc<Credentials>>,
+    links: Links,
 }
 
 impl Transport {
     /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own. `on_failure` is called
-    /// each time when the stream to a store breaks or cannot be opened.
+    /// each time when the stream to a store breaks or cannot be opened. With `credentials`, connections use TLS; tests
+    /// can cut `links`.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
         runtime: Handle,
         metrics: TransportMetrics,
         on_failure: OnFailure,
+        credentials: Option<Arc<Credentials>>,
+        links: Links,
     ) -> Transport {
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
         let peers = others
             .map(|(id, address)| {
-                let to = StoreId(*id);
-                let (metrics, on_failure) = (metrics.clone(), on_failure.clone());
-                (to, peer::Peer::start(identity, to, address.clone(), &runtime, metrics, on_failure))
+                let to = peer::Destination {
+                    store: StoreId(*id),
+                    address: address.clone(),
+                    credentials: credentials.clone(),
+                };
+                (to.store, peer::Peer::start(identity, to, &runtime, metrics.clone(), on_failure.clone()))
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots }) }
+        let shared = Shared { identity, peers, runtime, metrics, snapshot_slots, credentials, links };
+        Transport { shared: Arc::new(shared) }
     }
 
     /// Returns a function that reports whether a store's last stream, or attempt to open one, has not failed; it is
@@ -132,8 +150,17 @@ impl Transport {
         Arc::new(move |store| broken.get(&store).is_none_or(|broken| !broken.load(Ordering::Relaxed)))
     }
 
+    /// The links that tests can cut.
+    pub fn links(&self) -> &Links {
+        &self.shared.links
+    }
+
     /// Sends a message, or drops it. Never blocks.
     pub fn send(&self, to: StoreId, message: Bytes) {
+        if self.shared.links.is_blocked(to) {
+            self.shared.metrics.blocked.inc();
+            return;
+        }
         match self.shared.peers.get(&to) {
             Some(peer) => peer.send(message),
             None => {
@@ -148,6 +175,7 @@ impl Transport {
         let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
             let result = match shared.peers.get(&to) {
+                _ if shared.links.is_blocked(to) => Err("the link is blocked".to_owned()),
                 Some(peer) => snapshot::send(&shared, to, peer.address(), snapshot).await,
                 None => Err("no address is known".to_owned()),
             };
@@ -161,39 +189,31 @@ impl Transport {
 }
 
 /// A client of another node, connected.
-async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .connect()
-        .await
-        .map_err(|error| describe(&error))?;
+async fn connect(address: &str, credentials: Option<&Arc<Credentials>>) -> Result<PeerClient<Channel>, String> {
+    let channel = kontiki_tls::connect(address, credentials, |endpoint| {
+        endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+    });
+    let channel =
+        channel.await.map_err(|error| kontiki_tls::refusal(&error).unwrap_or_else(|| kontiki_tls::describe(&error)))?;
     Ok(PeerClient::new(channel)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
-/// An error with its causes: tonic's own text is only "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// A peer's answer, or its error.
 fn describe_status(status: &tonic::Status) -> String {
+    if let Some(refusal) = kontiki_tls::refusal(status) {
+        return refusal;
+    }
     match std::error::Error::source(status) {
-        Some(cause) => describe(cause),
+        Some(cause) => kontiki_tls::describe(cause),
         None => status.message().to_owned(),
     }
 }

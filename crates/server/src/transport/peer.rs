@@ -1,10 +1,13 @@
 //! The stream to one other store.
 
-use super::{Channel, Identity, OnFailure, PeerClient, TransportMetrics, connect, describe_status};
+use super::negotiate::dial;
+use super::version::Versions;
+use super::{Channel, Identity, OnFailure, PeerClient, TransportMetrics, describe_status};
 use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
 use kontiki_raftstore::StoreId;
+use kontiki_tls::Credentials;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,6 +32,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A stream that lasted this long was accepted.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
 
+/// Another store, and how it is reached.
+pub(super) struct Destination {
+    pub(super) store: StoreId,
+    pub(super) address: String,
+    pub(super) credentials: Option<Arc<Credentials>>,
+}
+
 /// The queue of messages for one store; its task empties it.
 pub(super) struct Peer {
     address: String,
@@ -42,8 +52,7 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn start(
         from: Identity,
-        to: StoreId,
-        address: String,
+        to: Destination,
         runtime: &Handle,
         metrics: TransportMetrics,
         on_failure: OnFailure,
@@ -53,7 +62,10 @@ impl Peer {
         let outbox = Outbox { receiver, queued_bytes: queued_bytes.clone(), metrics: metrics.clone() };
         let broken = Arc::new(AtomicBool::new(false));
         let outbox = Arc::new(Mutex::new(outbox));
-        let task = Sender { from, to, address: address.clone(), outbox, broken: broken.clone(), metrics, on_failure };
+        let address = to.address.clone();
+        let Destination { store: to, address: dialled, credentials } = to;
+        let broken_here = broken.clone();
+        let task = Sender { from, to, address: dialled, credentials, outbox, broken: broken_here, metrics, on_failure };
         let metrics = task.metrics.clone();
         runtime.spawn(task.run());
         Peer { address, queue, queued_bytes, broken, metrics }
@@ -121,6 +133,7 @@ struct Sender {
     from: Identity,
     to: StoreId,
     address: String,
+    credentials: Option<Arc<Credentials>>,
     outbox: Arc<Mutex<Outbox>>,
     broken: Arc<AtomicBool>,
     metrics: TransportMetrics,
@@ -132,12 +145,13 @@ impl Sender {
         let mut backoff = BACKOFF_FIRST;
         let mut reported = false;
         loop {
-            let error = match connect(&self.address).await {
-                Ok(client) => {
+            let error = match dial(self.from, self.to, &self.address, self.credentials.as_ref()).await {
+                Ok((client, version)) => {
+                    self.metrics.set_version(self.to, version);
                     self.broken.store(false, Ordering::Relaxed);
                     self.metrics.connects.inc();
                     self.metrics.connected.inc();
-                    let result = self.stream_steadily(client, &mut backoff, &mut reported).await;
+                    let result = self.stream_steadily(client, version, &mut backoff, &mut reported).await;
                     self.metrics.connected.dec();
                     result.err().unwrap_or_else(|| "the peer closed the stream".into())
                 }
@@ -164,10 +178,11 @@ impl Sender {
     async fn stream_steadily(
         &self,
         client: PeerClient<Channel>,
+        version: u32,
         backoff: &mut Duration,
         reported: &mut bool,
     ) -> Result<(), String> {
-        let stream = self.stream(client);
+        let stream = self.stream(client, version);
         tokio::pin!(stream);
         tokio::select! {
             result = &mut stream => return result,
@@ -181,7 +196,7 @@ impl Sender {
     }
 
     /// Sends batches until the stream or the transport ends.
-    async fn stream(&self, mut client: PeerClient<Channel>) -> Result<(), String> {
+    async fn stream(&self, mut client: PeerClient<Channel>, version: u32) -> Result<(), String> {
         let (from, to) = (self.from, self.to);
         let outbox = self.outbox.clone().lock_owned().await;
         let batches = futures::stream::unfold(outbox, |mut outbox| async move {
@@ -195,6 +210,7 @@ impl Sender {
             from_store: from.store_id.0,
             to_store: to.0,
             messages,
+            version: Versions::stated(version),
         });
         let result = client.stream(batches).await;
         drop(alive);

@@ -1,11 +1,12 @@
 //! The receiving half, as a gRPC service.
 
 use super::receive::receive;
-use super::{Identity, Inbound, MESSAGE_BYTES_MAX, SNAPSHOTS_AT_ONCE_MAX, TransportMetrics};
+use super::version::Versions;
+use super::{Identity, Inbound, Links, MESSAGE_BYTES_MAX, SNAPSHOTS_AT_ONCE_MAX, TransportMetrics, negotiate};
 use crate::connections::ConnectionInfo;
 use crate::stopping::{Stage, Stopping};
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
-use kontiki_proto::internal::{PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
+use kontiki_proto::internal::{NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
 use kontiki_raftstore::StoreId;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -18,13 +19,20 @@ pub struct PeerService<I> {
     slots: Arc<Semaphore>,
     metrics: TransportMetrics,
     stopping: Stopping,
+    links: Links,
 }
 
 impl<I: Inbound> PeerService<I> {
     /// The service of the store `identity`; what arrives is passed to `inbound`.
-    pub fn new(identity: Identity, inbound: Arc<I>, metrics: TransportMetrics, stopping: Stopping) -> PeerService<I> {
+    pub fn new(
+        identity: Identity,
+        inbound: Arc<I>,
+        metrics: TransportMetrics,
+        stopping: Stopping,
+        links: Links,
+    ) -> PeerService<I> {
         let slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        PeerService { identity, inbound, slots, metrics, stopping }
+        PeerService { identity, inbound, slots, metrics, stopping, links }
     }
 
     /// The tonic service with its size limits.
@@ -33,7 +41,7 @@ impl<I: Inbound> PeerService<I> {
     }
 
     fn check(&self, cluster_id: u64, from: u64, to: u64) -> Result<StoreId, Status> {
-        let Identity { cluster_id: own_cluster, store_id } = self.identity;
+        let Identity { cluster_id: own_cluster, store_id, .. } = self.identity;
         let refusal = if cluster_id != own_cluster {
             format!("meant for cluster {cluster_id}, this is cluster {own_cluster}; check --cluster-id")
         } else if to != store_id.0 {
@@ -47,10 +55,39 @@ impl<I: Inbound> PeerService<I> {
         Err(Status::failed_precondition(refusal))
     }
 
+    /// Messages of an unknown version could be misread.
+    fn check_version(&self, version: u32) -> Result<(), Status> {
+        let Identity { store_id, versions: Versions { min, max }, .. } = self.identity;
+        if self.identity.versions.know(version) {
+            return Ok(());
+        }
+        self.metrics.refused.inc();
+        Err(Status::failed_precondition(format!(
+            "sent in version {version} of the protocol between nodes, store {store_id} knows {min} to {max}; upgrade the \
+             older of the two stores"
+        )))
+    }
+
+    fn negotiate(&self, request: &NegotiateRequest) -> Result<NegotiateReply, Status> {
+        self.check(request.cluster_id, request.from_store, request.to_store)?;
+        negotiate::answer(self.identity, request).map_err(|error| {
+            self.metrics.refused.inc();
+            let error = error.to_string();
+            tracing::warn!(error, "a connection of another node was refused");
+            Status::failed_precondition(error)
+        })
+    }
+
     async fn receive_messages(&self, mut batches: Streaming<PeerBatch>) -> Result<(), Status> {
         while let Some(batch) = batches.message().await? {
             let from = self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
-            self.metrics.received.inc_by(batch.messages.len() as u64);
+            self.check_version(batch.version)?;
+            let count = batch.messages.len() as u64;
+            if self.links.is_blocked(from) {
+                self.metrics.blocked.inc_by(count);
+                continue;
+            }
+            self.metrics.received.inc_by(count);
             for message in batch.messages {
                 self.inbound.deliver(from, message);
             }
@@ -64,7 +101,11 @@ impl<I: Inbound> PeerService<I> {
         let (Some(first), Some(head)) = (first, head) else {
             return Err(Status::invalid_argument("a snapshot begins with a chunk that has a head"));
         };
-        self.check(head.cluster_id, head.from_store, head.to_store)?;
+        let from = self.check(head.cluster_id, head.from_store, head.to_store)?;
+        self.check_version(head.version)?;
+        if self.links.is_blocked(from) {
+            return Err(Status::unavailable("the link is blocked"));
+        }
         let _slot = self
             .slots
             .clone()
@@ -84,22 +125,32 @@ impl<I: Inbound> PeerService<I> {
     }
 }
 
-/// A client's connection would have to end before this node can stop.
-fn mark_peer<T>(request: &Request<T>) {
+/// Accepts a connection as another node's. A client's connection would have to end before this node can stop; and where
+/// clients need no certificate, another node still does: its messages change data without any further check.
+fn accept_peer<T>(request: &Request<T>) -> Result<(), Status> {
     if let Some(connection) = request.extensions().get::<ConnectionInfo>() {
+        if !connection.is_identified() {
+            return Err(Status::unauthenticated("another node needs a certificate; start it with --cert-file"));
+        }
         connection.mark_peer();
     }
+    Ok(())
 }
 
 #[tonic::async_trait]
 impl<I: Inbound> Peer for PeerService<I> {
+    async fn negotiate(&self, request: Request<NegotiateRequest>) -> Result<Response<NegotiateReply>, Status> {
+        accept_peer(&request)?;
+        PeerService::negotiate(self, request.get_ref()).map(Response::new)
+    }
+
     async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerAck>, Status> {
-        mark_peer(&request);
+        accept_peer(&request)?;
         self.until_stop(self.receive_messages(request.into_inner())).await.map(|()| Response::new(PeerAck {}))
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
-        mark_peer(&request);
+        accept_peer(&request)?;
         self.until_stop(self.receive_snapshot(request.into_inner())).await.map(|()| Response::new(SnapshotAck {}))
     }
 }

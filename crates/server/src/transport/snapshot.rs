@@ -1,6 +1,8 @@
 //! Sends a snapshot: chunks with checksums, on a separate connection, created while they are sent.
 
-use super::{Shared, connect, describe_status};
+use super::negotiate::dial;
+use super::version::Versions;
+use super::{Shared, describe_status};
 use bytes::Bytes;
 use kontiki_proto::internal::{SnapshotChunk, SnapshotHead};
 use kontiki_raftstore::StoreId;
@@ -47,7 +49,7 @@ pub(super) async fn send(
 ) -> Result<(), String> {
     // Never closed: the semaphore lives as long as the transport.
     let _slot = shared.snapshot_slots.clone().acquire_owned().await.map_err(|error| error.to_string())?;
-    let mut client = connect(address).await?;
+    let (mut client, version) = dial(shared.identity, to, address, shared.credentials.as_ref()).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let head = SnapshotHead {
         cluster_id: shared.identity.cluster_id,
@@ -58,6 +60,7 @@ pub(super) async fn send(
         index: snapshot.id.index,
         estimated_bytes: snapshot.estimated_bytes,
         message: snapshot.message,
+        version: Versions::stated(version),
     };
     let progress = Arc::new(Progress::default());
     let chunks = Chunks { sender, progress: progress.clone(), head: Some(head), offset: 0, data: Vec::new() };

@@ -12,18 +12,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
-const CLUSTER: u64 = 77;
+pub(super) const CLUSTER: u64 = 77;
 
 /// Whole snapshots: name, content, announcement.
-type Arrived = Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>;
+pub(super) type Arrived = Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>;
 
 #[derive(Default)]
-struct Inbox {
-    messages: Mutex<Vec<(StoreId, Bytes)>>,
+pub(super) struct Inbox {
+    pub(super) messages: Mutex<Vec<(StoreId, Bytes)>>,
     snapshots: Arrived,
 }
 
-struct Arriving {
+pub(super) struct Arriving {
     id: SnapshotId,
     bytes: Vec<u8>,
     snapshots: Arrived,
@@ -55,21 +55,24 @@ impl IncomingFile for Arriving {
 }
 
 /// A receiving node that can be killed: it has its own runtime.
-struct Node {
-    address: SocketAddr,
-    inbox: Arc<Inbox>,
-    metrics: TransportMetrics,
+pub(super) struct Node {
+    pub(super) address: SocketAddr,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) metrics: TransportMetrics,
+    pub(super) links: Links,
     control: StopControl,
     runtime: Runtime,
 }
 
 impl Node {
-    async fn start(store: u64, address: &str) -> Node {
+    pub(super) async fn start(store: u64, address: &str) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (inbox, metrics) = (Arc::new(Inbox::default()), TransportMetrics::default());
-        let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(store) };
+        let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(store), versions: Versions::OWN };
+        let links = Links::default();
         let control = StopControl::default();
-        let service = PeerService::new(identity, inbox.clone(), metrics.clone(), control.stopping()).into_server();
+        let service = PeerService::new(identity, inbox.clone(), metrics.clone(), control.stopping(), links.clone());
+        let service = service.into_server();
         let address = address.to_owned();
         let (bound, listening) = oneshot::channel();
         runtime.spawn(async move {
@@ -78,23 +81,23 @@ impl Node {
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Node { address: listening.await.unwrap(), inbox, metrics, control, runtime }
+        Node { address: listening.await.unwrap(), inbox, metrics, links, control, runtime }
     }
 
     /// Like a killed process: connections break.
-    fn stop(self) {
+    pub(super) fn stop(self) {
         self.runtime.shutdown_background();
     }
 }
 
 fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
-    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1) };
+    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions: Versions::OWN };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
-    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), Arc::new(|_| {}))
+    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), Arc::new(|_| {}), None, Links::default())
 }
 
 /// Waits until `condition` holds.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -155,7 +155,7 @@ fn read<M: Message + Default>(message: Bytes) -> M {
 /// The client does not try again after this.
 fn died() -> Failure {
     let text = "the client died".to_owned();
-    Failure { code: Code::DataLoss, message: text.clone(), text, is_unsent: true }
+    Failure { code: Code::DataLoss, message: text.clone(), text, is_unsent: true, refusal: None }
 }
 
 fn prewrite(state: &Shared, mut request: PrewriteRequest) -> PrewriteRequest {

@@ -72,6 +72,7 @@ impl Connection {
                     message: status.message().to_owned(),
                     text: status.to_string(),
                     is_unsent: false,
+                    refusal: None,
                 })
             }
             Err(CallError::Refused) => Err(unavailable("the node is down", true)),
@@ -92,7 +93,7 @@ fn check_reply(path: &str, reply: &Bytes) {
 }
 
 fn unavailable(text: &str, is_unsent: bool) -> Failure {
-    Failure { code: Code::Unavailable, message: String::new(), text: text.to_owned(), is_unsent }
+    Failure { code: Code::Unavailable, message: String::new(), text: text.to_owned(), is_unsent, refusal: None }
 }
 
 impl Transport for Connection {

@@ -11,21 +11,29 @@ struct Layer {
 }
 
 const CORE: &[&str] = &["kontiki-env", "kontiki-engine"];
-const BELOW_SERVER: &[&str] =
-    &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-txn", "kontiki-raftstore", "kontiki-placement"];
+const BELOW_SERVER: &[&str] = &[
+    "kontiki-env",
+    "kontiki-engine",
+    "kontiki-proto",
+    "kontiki-tls",
+    "kontiki-txn",
+    "kontiki-raftstore",
+    "kontiki-placement",
+];
 
 const LAYERS: &[Layer] = &[
     Layer { manifest: "crates/env/Cargo.toml", may_use: &[] },
     Layer { manifest: "crates/engine/Cargo.toml", may_use: &["kontiki-env"] },
     Layer { manifest: "crates/proto/Cargo.toml", may_use: &[] },
+    Layer { manifest: "crates/tls/Cargo.toml", may_use: &["kontiki-env"] },
     Layer { manifest: "crates/txn/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/placement/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
-    Layer { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-env", "kontiki-proto"] },
+    Layer { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-env", "kontiki-proto", "kontiki-tls"] },
     Layer {
         manifest: "Cargo.toml",
-        may_use: &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-server", "kontiki-client"],
+        may_use: &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-tls", "kontiki-server", "kontiki-client"],
     },
     Layer {
         manifest: "crates/sim/Cargo.toml",
@@ -45,8 +53,9 @@ const LAYERS: &[Layer] = &[
 
 /// Libraries that only some crates may use, so that the others stay pure and portable.
 const OWNED: &[(&str, &[&str])] = &[
-    ("tokio", &["crates/server", "crates/client", "Cargo.toml"]),
-    ("tonic", &["crates/proto", "crates/server", "crates/client"]),
+    ("tokio", &["crates/tls", "crates/server", "crates/client", "Cargo.toml"]),
+    ("tonic", &["crates/proto", "crates/tls", "crates/server", "crates/client"]),
+    ("tokio-rustls", &["crates/tls"]),
     ("axum", &["crates/server"]),
     ("raft", &["crates/raftstore"]),
     ("protobuf", &["crates/raftstore"]),

@@ -14,6 +14,7 @@ pub(super) const LAYERS: &[Layers] = &[
     ENGINE,
     ENGINE_DB,
     PROTO,
+    TLS,
     TXN,
     TXN_ACTION,
     RAFTSTORE,
@@ -56,6 +57,9 @@ const ENGINE: Layers = (
         &["inspect", "stats"],
     ],
 );
+
+/// The files and their errors, the two ends of a connection, and what is in use: it makes the node's end.
+const TLS: Layers = ("tls", &[&["error", "explain"], &["files"], &["accept"], &["credentials"], &["connect"]]);
 
 /// The parts of an open database: docs/internals/engine.md.
 const ENGINE_DB: Layers = (
