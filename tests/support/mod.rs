@@ -24,7 +24,8 @@ pub struct Node {
     pub status_addr: String,
     pub data_dir: PathBuf,
     log: PathBuf,
-    initial_cluster: String,
+    /// The list of nodes with which it is started; empty: none.
+    pub initial_cluster: String,
     child: Option<Child>,
 }
 
@@ -195,6 +196,15 @@ impl Cluster {
 
     /// The same; each node's directory is prepared before it starts.
     pub fn prepared(count: usize, prepare: impl Fn(&Node)) -> Cluster {
+        let mut cluster = Cluster::planned(count);
+        cluster.nodes.iter().for_each(prepare);
+        cluster.nodes.iter_mut().for_each(Node::start);
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Nodes that are not started yet.
+    pub fn planned(count: usize) -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let host = kontiki_env::testing::loopback_address();
         let addr = |first: u16, i: usize| format!("{host}:{}", first + i as u16);
@@ -211,11 +221,7 @@ impl Cluster {
                 child: None,
             })
             .collect();
-        let mut cluster = Cluster { nodes, dir };
-        cluster.nodes.iter().for_each(prepare);
-        cluster.nodes.iter_mut().for_each(Node::start);
-        cluster.wait_ready();
-        cluster
+        Cluster { nodes, dir }
     }
 
     pub fn wait_ready(&mut self) {

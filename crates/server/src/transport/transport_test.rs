@@ -90,7 +90,7 @@ impl Node {
 fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1) };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
-    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), Arc::new(|_| {}))
+    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), Arc::new(|_, _: &str| {}))
 }
 
 /// Waits until `condition` holds.
