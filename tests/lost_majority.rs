@@ -79,6 +79,15 @@ fn recover_the_first(cluster: &mut Cluster) {
     assert!(succeeds(&recover(&dir, "2,3", &[])).contains("Nothing was changed"));
     assert!(succeeds(&recover(&dir, "2,3", &["--yes"])).contains("recorded as unsafe recovery 1"));
     assert!(succeeds(&recover(&dir, "2,3", &["--yes"])).contains("there is nothing to do"));
+    refused(&recover(&dir, "3", &["--yes"]), 2, "they stay lost");
+}
+
+/// What `kontiki status` says of each store.
+fn states(endpoint: &str) -> Option<Vec<String>> {
+    let output = kontiki().args(["status", "--json", "--endpoint", endpoint]).output().expect("it runs");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let stores = status["stores"].as_array()?;
+    Some(stores.iter().map(|store| store["state"].as_str().expect("text").to_owned()).collect())
 }
 
 /// The lost directory that was only moved away is started all the same.
@@ -107,6 +116,8 @@ async fn the_last_node_of_three_serves_what_it_has_and_the_cluster_grows_again()
         recover_the_first(&mut cluster);
         cluster.nodes[0].start();
         cluster.nodes[0].wait_ready();
+        let known = wait_for("placement to answer", || states(&endpoints[0]));
+        assert_eq!(known, ["up", "lost", "lost"], "at once");
         read_all(&endpoints[0]);
         wait_for("a put at the node that is left", || put(&endpoints[0], "alone"));
     });

@@ -32,11 +32,18 @@ impl Check {
             for problem in &report.problems {
                 writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
             }
+            for note in &report.notes {
+                writeln!(out, "note: {} at offset {}: {}", note.file.display(), note.offset, note.what)?;
+            }
         }
         if report.is_sound() {
             return Ok(());
         }
-        Err(Failure::new(format!("{}: {} problems", self.data_dir.display(), report.problems.len())))
+        let (folder, count) = (self.data_dir.display(), report.problems.len());
+        Err(Failure::new(format!(
+            "{folder}: {count} problems; `kontiki repair --data-dir {folder} NEW` saves what is whole into the directory NEW, \
+             and a member of a cluster gets its data from the others: docs/guide/replace-a-disk.md"
+        )))
     }
 }
 
@@ -142,5 +149,6 @@ fn to_json(report: &CheckReport) -> serde_json::Value {
         "log_bytes": report.log_bytes,
         "log_unclean": report.log_unclean,
         "problems": report.problems.iter().map(problem_to_json).collect::<Vec<_>>(),
+        "notes": report.notes.iter().map(problem_to_json).collect::<Vec<_>>(),
     })
 }

@@ -22,6 +22,9 @@ const READY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a node may take to end: it flushes its memtables first, so that the next start is short.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
+/// A Ctrl-C may arrive twice: from the terminal, and from a program that started this one and passes it on.
+const ECHO_TIME: Duration = Duration::from_millis(500);
+
 /// Arguments of `kontiki cluster`.
 #[derive(Args, Debug)]
 pub struct Cluster {
@@ -54,6 +57,7 @@ pub struct Cluster {
 struct Ended {
     number: u64,
     status: std::io::Result<ExitStatus>,
+    last_lines: Vec<String>,
 }
 
 impl Cluster {
@@ -70,7 +74,7 @@ impl Cluster {
                 Failure::usage(format!("{name} = {first}: accepted is 1 to {last} with {} nodes", self.nodes))
             })
         };
-        let cannot = |error| Failure::new(format!("dir = {}: {error}", self.dir.display()));
+        let cannot = |error| Failure::usage(format!("dir = {}: {error}; use another path", self.dir.display()));
         let dir = RealFs.absolute(&self.dir).map_err(cannot)?;
         let overlap = self.port.abs_diff(self.status_port);
         if u64::from(overlap) < self.nodes {
@@ -118,7 +122,7 @@ impl Cluster {
                 ended = endings.recv() => match ended {
                     Some(ended) => {
                         alive -= 1;
-                        report(&nodes, &ended, alive);
+                        report(nodes.len(), &ended, alive);
                     }
                     None => return Err(Failure::new("no node is left")),
                 },
@@ -127,14 +131,20 @@ impl Cluster {
         }
         println!("stopping {alive} nodes; Ctrl-C again kills them");
         let _ = stop.send(true); // an error means that no node is left
+        let mut echoes = std::pin::pin!(tokio::time::sleep(ECHO_TIME));
+        let mut may_echo = true;
         loop {
             tokio::select! {
                 ended = endings.recv() => if ended.is_none() {
                     println!("stopped; the same command continues");
                     return Ok(());
                 },
-                // Leaving drops the nodes, which kills them.
-                () = interrupts.next() => return Err(Failure::new("the nodes were killed; the same command continues")),
+                () = &mut echoes, if may_echo => may_echo = false,
+                () = interrupts.next() => if !may_echo {
+                    // Leaving drops the nodes, which kills them.
+                    println!("killed, as asked; what was acknowledged is in their logs; the same command continues");
+                    return Ok(());
+                },
             }
         }
     }
@@ -151,7 +161,8 @@ async fn look_after(number: u64, mut node: Running, mut stopped: watch::Receiver
             return;
         }
     };
-    let _ = ended.send(Ended { number, status }).await; // an error means that the supervisor is leaving
+    let last_lines = node.last_lines();
+    let _ = ended.send(Ended { number, status, last_lines }).await; // an error means that the supervisor is leaving
 }
 
 /// Prints when the cluster can be used, and how.
@@ -178,16 +189,14 @@ async fn announce(nodes: &[Node]) {
     }
 }
 
-fn report(nodes: &[Node], ended: &Ended, alive: usize) {
+fn report(count: usize, ended: &Ended, alive: usize) {
     let how = match &ended.status {
         Ok(status) => status.to_string(),
         Err(error) => format!("unknown exit status: {error}"),
     };
-    eprintln!("node {} ended ({how}); {alive} of {} are left", ended.number, nodes.len());
-    for node in nodes.iter().filter(|node| node.number == ended.number) {
-        for line in node.last_lines() {
-            eprintln!("node-{} | {line}", node.number);
-        }
+    eprintln!("node {} ended ({how}); {alive} of {count} are left", ended.number);
+    for line in &ended.last_lines {
+        eprintln!("node-{} | {line}", ended.number);
     }
 }
 

@@ -6,6 +6,7 @@ use super::source::{Keys, Source};
 use super::{Failure, block_on, local, text};
 use clap::Args;
 use kontiki::{Db, VALUE_BYTES_MAX};
+use kontiki_env::KeyText;
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -132,7 +133,7 @@ impl Get {
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
         let Some(value) = self.place.source(&self.keys)?.get(&key)? else {
-            return Err(Failure::new(format!("there is no key {:?}", self.key)));
+            return Err(Failure::new(format!("there is no key {}", KeyText(self.key.as_bytes()))));
         };
         let hex = self.place.hex;
         if let Some(path) = self.to.as_deref().filter(|path| path.as_os_str() != STANDARD) {
@@ -153,7 +154,10 @@ impl Get {
 
 #[allow(clippy::disallowed_methods)] // A file of the user, which may be a pipe.
 fn write_value(path: &Path, value: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, value).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    std::fs::write(path, value).map_err(|error| {
+        let error = kontiki_engine::Error::io(path, &error);
+        local::failed(error)
+    })
 }
 
 /// Arguments of `kontiki delete`.

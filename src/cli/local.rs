@@ -211,6 +211,7 @@ pub fn family(db: &Db, folder: &Path, wanted: &str) -> Result<Family, Failure> {
 pub fn failed(error: kontiki_engine::Error) -> Failure {
     match error {
         kontiki_engine::Error::InvalidArgument(what) => Failure::usage(what),
+        error if error.is_about_the_path() => Failure::usage(error.to_string()),
         error => Failure::new(error.to_string()),
     }
 }

@@ -96,6 +96,22 @@ enum Command {
     Repair(check::Repair),
 }
 
+/// What the command line's parser does not say.
+fn remedy(error: &clap::Error) -> Option<&'static str> {
+    match error.kind() {
+        clap::error::ErrorKind::InvalidUtf8 => Some(
+            "Arguments are UTF-8 text. Give other keys and values as hexadecimal digits with --hex, and a value also by a \
+             file with --from; file names have to be UTF-8 where they are part of a list",
+        ),
+        // The text of the standard library for what is no number.
+        clap::error::ErrorKind::ValueValidation if error.to_string().contains("invalid digit found in string") => Some(
+            "A whole number is expected, without a unit or separators: sizes are in bytes (64 MiB is 67108864), times in \
+             the unit that the option's name ends with",
+        ),
+        _ => None,
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -103,6 +119,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version come here, too; they go to the standard output and are not failures.
             let _ = error.print();
+            if let Some(remedy) = remedy(&error) {
+                eprintln!("{remedy}");
+            }
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };

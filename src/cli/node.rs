@@ -1,6 +1,6 @@
 //! One node of a local cluster: a child process that runs `serve`.
 
-use super::Failure;
+use super::{Failure, local};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -32,6 +32,8 @@ pub struct Node {
 /// A running node. Dropping it kills the process.
 pub struct Running {
     child: Child,
+    /// The log, and how long it was before this start: earlier runs have written to it, too.
+    log: (PathBuf, u64),
     /// The child runs while this pipe is open, so it ends with this process even if this one is killed.
     lifeline: Option<ChildStdin>,
 }
@@ -46,10 +48,11 @@ impl Node {
     #[allow(clippy::disallowed_methods, clippy::disallowed_types)] // a child's output needs a file of the system
     pub fn start(&self, initial_cluster: &str, more: &[String]) -> Result<Running, Failure> {
         let cannot = |what: &str, error: std::io::Error| Failure::new(format!("node {}: {what}: {error}", self.number));
-        std::fs::create_dir_all(&self.folder)
-            .map_err(|error| cannot(&format!("cannot create {}", self.folder.display()), error))?;
+        let unusable = |path: &Path, error: std::io::Error| local::failed(kontiki_engine::Error::io(path, &error));
+        std::fs::create_dir_all(&self.folder).map_err(|error| unusable(&self.folder, error))?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
-        let log = log.map_err(|error| cannot(&format!("cannot open {}", self.log().display()), error))?;
+        let log = log.map_err(|error| unusable(&self.log(), error))?;
+        let before = log.metadata().map_or(0, |metadata| metadata.len());
         let copy = log.try_clone().map_err(|error| cannot("cannot share its log", error))?;
         let program = std::env::current_exe().map_err(|error| cannot("cannot find this program", error))?;
         let mut child = Command::new(program)
@@ -68,7 +71,7 @@ impl Node {
             .spawn()
             .map_err(|error| cannot("cannot start it", error))?;
         let lifeline = child.stdin.take();
-        Ok(Running { child, lifeline })
+        Ok(Running { child, log: (self.log(), before), lifeline })
     }
 
     /// Whether it answers that it is ready. Bounded in time.
@@ -83,17 +86,18 @@ impl Node {
         };
         matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Some(())))
     }
+}
 
-    /// The last lines of its log.
+impl Running {
+    /// The last lines that it has written to its log.
     pub fn last_lines(&self) -> Vec<String> {
-        let end = read_end(&self.log()).unwrap_or_default();
+        let (path, before) = &self.log;
+        let end = read_end(path, *before).unwrap_or_default();
         let text = String::from_utf8_lossy(&end).into_owned();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).map(ToString::to_string).collect()
     }
-}
 
-impl Running {
     /// The process id.
     pub fn process_id(&self) -> u32 {
         self.child.id().unwrap_or(0)
@@ -115,11 +119,12 @@ impl Running {
     }
 }
 
-fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The end of what is behind `before`.
+fn read_end(path: &Path, before: u64) -> std::io::Result<Vec<u8>> {
     use kontiki_env::fs::{Fs, OpenMode, RealFs};
     let file = RealFs.open(path, OpenMode::Read)?;
     let length = file.len()?;
-    let start = length.saturating_sub(LAST_BYTES);
+    let start = length.saturating_sub(LAST_BYTES).max(before).min(length);
     let mut bytes = vec![0; (length - start) as usize];
     let count = file.read_at(&mut bytes, start)?;
     bytes.truncate(count);

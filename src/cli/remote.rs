@@ -32,23 +32,28 @@ impl Endpoint {
     /// The nodes, as `host:port`, if one of them accepts a connection: only then waiting for the cluster is useful.
     pub async fn nodes(&self) -> Result<Vec<&str>, Failure> {
         let nodes: Vec<&str> = self.nodes.split(',').map(bare).filter(|node| !node.is_empty()).collect();
-        let attempts = nodes.iter().map(|node| {
-            let connect = async move {
-                let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(node)).await;
-                connected.ok().and_then(Result::ok).ok_or(())
-            };
-            Box::pin(connect)
-        });
         if nodes.is_empty() {
             return Err(Failure::usage("--endpoint names no node: HOST:PORT is expected"));
         }
-        if futures::future::select_ok(attempts).await.is_ok() {
-            return Ok(nodes);
+        nodes.iter().try_for_each(|node| check(node))?;
+        let attempts = nodes.iter().map(|node| {
+            let connect = async move {
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(node)).await;
+                connected.unwrap_or_else(|_| Err("it does not answer".to_owned()))
+            };
+            Box::pin(connect)
+        });
+        let answered = futures::future::select_ok(attempts).await.map(|_| ());
+        match answered {
+            Ok(()) => Ok(nodes),
+            Err(last) => {
+                let of = if nodes.len() > 1 { "; of the last one: " } else { ": " };
+                Err(Failure::new(format!(
+                    "no node answers at {}{of}{last}; start one with `kontiki serve`, or name another with --endpoint",
+                    self.nodes
+                )))
+            }
         }
-        let nodes = &self.nodes;
-        Err(Failure::new(format!(
-            "no node answers at {nodes}; start one with `kontiki serve`, or name another with --endpoint"
-        )))
     }
 
     /// Writes a key.
@@ -112,6 +117,26 @@ impl Endpoint {
     }
 }
 
+/// Refuses what cannot be the address of a node.
+fn check(node: &str) -> Result<(), Failure> {
+    let port = |text: &str| text.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', '@']);
+    match node.rsplit_once(':') {
+        Some((host, text)) if is_host(host) && port(text) => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "--endpoint {node:?}: accepted is HOST:PORT such as {}, with a port of 1 to 65535, without a path, and with \
+             no scheme but http://",
+            super::ENDPOINT_DEFAULT
+        ))),
+    }
+}
+
+async fn connect(node: &str) -> Result<(), String> {
+    let found = tokio::net::lookup_host(node).await;
+    let addresses: Vec<_> = found.map_err(|error| format!("its host name cannot be resolved ({error})"))?.collect();
+    TcpStream::connect(&addresses[..]).await.map(drop).map_err(|error| error.to_string())
+}
+
 /// There was no answer in time.
 pub fn too_slow(nodes: &[&str]) -> Failure {
     let (seconds, nodes) = (TIMEOUT.as_secs(), nodes.join(", "));
@@ -140,6 +165,8 @@ fn bare(endpoint: &str) -> &str {
 pub fn failed(error: Error) -> Failure {
     match error {
         Error::Invalid(what) => Failure::usage(what),
+        // The node says what to do.
+        Error::Timeout { last, .. } if last.contains("is full") => Failure::new(format!("not done: {last}")),
         Error::Timeout { .. } => Failure::new(format!("{error}; is a majority of the nodes running?")),
         Error::Undetermined { .. } => Failure::new(format!("{error}; read the key to find out")),
         error => Failure::new(error.to_string()),

@@ -140,6 +140,7 @@ fn version(store: &Store) -> &str {
 fn state_name(store: &Store) -> &'static str {
     let silent = Duration::from_millis(store.silent_ms);
     match StoreState::try_from(store.state) {
+        Ok(StoreState::Up) if store.lost => "lost",
         Ok(StoreState::Up) if silent > DOWN_AFTER => "down",
         Ok(StoreState::Up) if silent > DISCONNECTED_AFTER => "disconnected",
         Ok(StoreState::Up) => "up",

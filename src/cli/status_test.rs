@@ -16,6 +16,7 @@ fn a_store_that_does_not_report_is_not_up() {
     for (silent, expected) in states {
         assert_eq!(state_name(&store(1, silent)), expected, "{silent:?}");
     }
+    assert_eq!(state_name(&Store { lost: true, ..store(1, Duration::ZERO) }), "lost");
     let removed = Store { state: StoreState::Tombstone as i32, ..store(1, DOWN_AFTER * 2) };
     assert_eq!(state_name(&removed), "removed", "a reported state is shown");
 }

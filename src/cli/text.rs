@@ -2,6 +2,7 @@
 
 use super::Failure;
 use comfy_table::{Table, presets};
+use kontiki_env::KeyText;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -10,7 +11,10 @@ pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> 
     if !hex {
         return Ok(argument.as_bytes().to_vec());
     }
-    let wrong = || Failure::usage(format!("{name} {argument:?}: with --hex an even number of hexadecimal digits"));
+    let wrong = || {
+        let argument = KeyText(argument.as_bytes());
+        Failure::usage(format!("{name} {argument}: with --hex an even number of hexadecimal digits is expected"))
+    };
     let digits: Option<Vec<u8>> = argument.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).ok_or_else(wrong)?;
     Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())

@@ -75,6 +75,10 @@ impl UnsafeRecovery {
         }
         let lost = list(plan.lost().iter().copied());
         writeln!(out, "store {} of cluster {}, without stores {lost}\n", plan.store, plan.cluster)?;
+        if let (Some(before), false) = (plan.recorded_before(), plan.is_recorded) {
+            let (number, stores) = (before.number, list(before.lost.iter().map(|store| store.0)));
+            writeln!(out, "It records unsafe recovery {number}, without stores {stores}: this is a further one\n")?;
+        }
         let header = ["REGION", "MEMBERS", "AFTERWARDS", "APPLIED", "COMMITTED", "LOG ENDS AT", "IN TERM"];
         writeln!(out, "{}\n", text::table(&header, plan.regions.iter().map(row)))?;
         let folder = self.data_dir.display();

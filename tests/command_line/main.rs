@@ -4,6 +4,7 @@
 
 mod compact;
 mod copies;
+mod remedies;
 mod scan;
 
 use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};

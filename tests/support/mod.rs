@@ -28,7 +28,8 @@ pub struct Node {
     /// Further options of every start.
     pub options: Vec<String>,
     log: PathBuf,
-    initial_cluster: String,
+    /// The list of nodes with which it is started; empty: none.
+    pub initial_cluster: String,
     child: Option<Child>,
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong, separated by what to do about it.
 
 use bytes::Bytes;
-use kontiki_env::ErrorKind;
+use kontiki_env::{ErrorKind, KeyText};
 use std::time::Duration;
 
 /// An error of the client.
@@ -30,7 +30,7 @@ pub enum Error {
         last: String,
     },
     /// Another transaction wrote a key of this one: begin again ([`crate::Client::transact`] does).
-    #[error("write conflict on key {} with the transaction committed at {conflict_commit_ts}; begin again", .key.escape_ascii())]
+    #[error("write conflict on key {} with the transaction committed at {conflict_commit_ts}; begin again", KeyText(.key))]
     Conflict {
         /// The key.
         key: Bytes,
@@ -38,7 +38,7 @@ pub enum Error {
         conflict_commit_ts: u64,
     },
     /// An insert found its key present.
-    #[error("key {} exists already", .key.escape_ascii())]
+    #[error("key {} exists already", KeyText(.key))]
     AlreadyExists {
         /// The key.
         key: Bytes,

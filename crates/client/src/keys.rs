@@ -6,6 +6,7 @@
 
 use crate::{Error, Result};
 use bytes::Bytes;
+use kontiki_env::KeyText;
 use kontiki_proto::kvrpcpb::{KvPair, Mutation};
 
 /// A key and its value.
@@ -119,8 +120,7 @@ impl Item for Mutation {
 
 /// The user key at a region's boundary.
 pub(crate) fn boundary(mode: Mode, position: &Bytes) -> Result<Bytes> {
-    let malformed =
-        || Error::Server(format!("a region ends at {}, which is not an encoded key", position.escape_ascii()));
+    let malformed = || Error::Server(format!("a region ends at {}, which is not an encoded key", KeyText(position)));
     mode.user_key(position).ok_or_else(malformed)
 }
 

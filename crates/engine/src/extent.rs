@@ -16,10 +16,12 @@
 //!
 //! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and
 //! whatever reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied)
-//! is not checked so.
+//! is not checked so; a check and an open report that ([`doubt`]).
 //!
 //! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written:
-//! so a crash tears one of them at most, and the other one is whole. The slot with the larger count is in force. What
+//! so a crash tears one of them at most, and the other one is whole. The second one is written for the first time after
+//! the first one was synced. So without a whole record, a second slot that is not empty is damage ([`refuse_damaged`]).
+//! The slot with the larger count is in force. What
 //! requires less is written to both, so damage in one slot never makes the other one require what was deleted. All
 //! integers are little-endian:
 //!
@@ -98,13 +100,62 @@ struct InForce {
     slot: u64,
 }
 
+/// Refuses the file in `dir` if it holds no whole record, and no crash leaves it like that.
+pub(crate) fn refuse_damaged(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let path = dir.join(EXTENT);
+    if !fs.exists(&path) {
+        return Ok(());
+    }
+    let bytes = read_bytes(fs, &path)?;
+    if (0..SLOTS).any(|slot| decode(slot_of(&bytes, slot)).is_some()) || is_empty(slot_of(&bytes, SLOTS - 1)) {
+        return Ok(());
+    }
+    let what = "neither of its two records is whole, and a crash damages one at most, so whether the manifest or the \
+                log has lost its end is not known; if `kontiki check` reports nothing but this file, remove it: the next \
+                open makes a new one"
+        .to_string();
+    Err(Error::Corruption { file: path, offset: 0, what })
+}
+
+/// Why the file in `dir` says less than it should; `None` if it is whole. That is legal after a crash, a copy or a full
+/// disk, and may be damage as well.
+pub(crate) fn doubt(fs: &dyn Fs, dir: &Path) -> Result<Option<&'static str>> {
+    let path = dir.join(EXTENT);
+    let bytes = if fs.exists(&path) { read_bytes(fs, &path)? } else { Vec::new() };
+    let whole = (0..SLOTS).filter(|slot| decode(slot_of(&bytes, *slot)).is_some()).count();
+    let torn = (0..SLOTS).any(|slot| !is_empty(slot_of(&bytes, slot)) && decode(slot_of(&bytes, slot)).is_none());
+    Ok(match (whole, torn) {
+        (0, _) => Some(
+            "it is missing or empty, as after a copy of the directory, or after a full disk: a manifest or a log that has \
+             lost its end cannot be distinguished from a whole one. The next open for writing makes a new one",
+        ),
+        (_, true) => Some("one of its two records is not whole, as after a power loss; the other one is in force"),
+        _ => None,
+    })
+}
+
+fn read_bytes(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
+    read_all(fs, path).map_err(|error| Error::io(path, &error))
+}
+
+/// What the file holds of a slot's record.
+fn slot_of(bytes: &[u8], slot: u64) -> &[u8] {
+    let rest = usize::try_from(slot * SLOT_BYTES).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    rest.get(..RECORD_BYTES).unwrap_or(rest)
+}
+
+/// Whether a slot was never written.
+fn is_empty(slot: &[u8]) -> bool {
+    slot.iter().all(|byte| *byte == 0)
+}
+
 fn read_slots(fs: &dyn Fs, path: &Path) -> Result<Option<InForce>> {
     if !fs.exists(path) {
         return Ok(None);
     }
-    let bytes = read_all(fs, path).map_err(|error| Error::io(path, &error))?;
+    let bytes = read_bytes(fs, path)?;
     let slots = (0..SLOTS).filter_map(|slot| {
-        let (count, reach) = decode(bytes.get(usize::try_from(slot * SLOT_BYTES).ok()?..)?)?;
+        let (count, reach) = decode(slot_of(&bytes, slot))?;
         Some(InForce { reach, count, slot })
     });
     Ok(slots.max_by_key(|found| found.count))
@@ -174,6 +225,11 @@ impl Extent {
         let reach = Reach { manifest, manifest_bytes, first_segment: 1, last_segment: 0 };
         let state = State { reach, kept, written: None, count: 0, slot: 0, file: Kept::NotYet };
         Extent { fs, dir: dir.to_path_buf(), state: Mutex::new(Rank::Extent, state) }
+    }
+
+    /// Whether the directory's format has the file.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.state.lock().kept
     }
 
     /// The manifest in use, of a format that knows of the file, and what of it has been synced.

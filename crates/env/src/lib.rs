@@ -11,6 +11,7 @@ pub mod clock;
 pub mod codec;
 mod error_kind;
 pub mod fs;
+mod key_text;
 pub mod machine;
 mod planted;
 pub mod rng;
@@ -18,6 +19,7 @@ pub mod tasks;
 pub mod testing;
 
 pub use error_kind::ErrorKind;
+pub use key_text::KeyText;
 
 use std::sync::Arc;
 

@@ -47,12 +47,22 @@ impl Oracle {
     /// The state of a new leader. Nothing can be handed out before a bound is written.
     pub fn new(config: &Config, bound_ms: u64, now: Now) -> Oracle {
         let bound_ms = if planted::is_set(Bug::BeginAtWallClock) { now.wall_ms.min(bound_ms) } else { bound_ms };
+        let ahead_ms = bound_ms.saturating_sub(now.wall_ms);
+        if ahead_ms > config.wall_jump_ms_max {
+            tracing::warn!(
+                ahead_ms,
+                "timestamps begin ahead of this machine's clock: an earlier leader's clock was ahead, or an unsafe \
+                 recovery left a margin (--clock-margin-seconds); locks from before expire earlier by that, and the \
+                 clock is followed again when it has caught up"
+            );
+        }
         let time = Timekeeper {
             // A bound ahead of the wall clock means that the last leader's clock was ahead: continue from there.
             base_ms: now.wall_ms.min(PHYSICAL_MS_MAX).max(bound_ms),
             base: now.monotonic,
             jump_ms_max: config.wall_jump_ms_max,
-            distrusted: false,
+            // The warning about a jump would have the wrong cause.
+            distrusted: ahead_ms > config.wall_jump_ms_max,
         };
         Oracle {
             window_ms: config.timestamp_window_ms.max(1),
@@ -144,7 +154,12 @@ impl Timekeeper {
             if believed {
                 tracing::info!(wall_ms, "the wall clock is back; timestamps follow it again");
             } else {
-                tracing::warn!(wall_ms, expected_ms, jump_ms_max, "the wall clock jumped; timestamps do not follow it");
+                tracing::warn!(
+                    wall_ms,
+                    expected_ms,
+                    jump_ms_max,
+                    "the wall clock jumped; timestamps do not follow it until it is back, or another node leads placement: check the time service of this machine"
+                );
             }
         }
         if believed { now.wall_ms } else { expected_ms }

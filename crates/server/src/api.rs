@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionId, StoreId};
 use kontiki_txn::Replicated;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,14 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     /// A read of the region met damaged data. Returns whether another node may lead the region instead.
     fn met_damage(&self, _region: RegionId, _error: &kontiki_engine::Error) -> bool {
         false
+    }
+    /// The stores to which no connection can be made at the moment, or which refuse it, and why.
+    fn peer_failures(&self) -> BTreeMap<StoreId, String> {
+        BTreeMap::new()
+    }
+    /// The stores that the last unsafe recovery has given up.
+    fn lost_stores(&self) -> BTreeSet<StoreId> {
+        BTreeSet::new()
     }
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
@@ -68,6 +77,14 @@ impl Node for NodeHandle {
 
     fn met_damage(&self, region: RegionId, error: &kontiki_engine::Error) -> bool {
         NodeHandle::met_damage(self, region, error)
+    }
+
+    fn peer_failures(&self) -> BTreeMap<StoreId, String> {
+        NodeHandle::peer_failures(self)
+    }
+
+    fn lost_stores(&self) -> BTreeSet<StoreId> {
+        NodeHandle::lost_stores(self)
     }
 
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -131,6 +131,8 @@ fn errors_name_field_value_and_range() {
         ("grpc-address = 'localhost'", ["grpc-address", "localhost", "IP:port"]),
         ("status-address = '127.0.0.1:20160'", ["status-address", "20160", "other than"]),
         ("advertise-address = 'http://h:1'", ["advertise-address", "http://h:1", "without a scheme"]),
+        ("initial-cluster = '1=one:1,2=two:1'", ["grpc-address", "not given", "0.0.0.0:1"]),
+        ("advertise-address = 'db.local:9'", ["grpc-address", "not given", "db.local:9"]),
         ("grpc-address = '0.0.0.0:20160'", ["advertise-address", "not given", "reach"]),
         ("initial-cluster = '1:h:1'", ["initial-cluster", "1:h:1", "list such as"]),
         ("initial-cluster = '1=h:1,1=h:2'", ["initial-cluster", "1=h:1,1=h:2", "each once"]),
@@ -167,6 +169,7 @@ fn the_advertised_address_follows_the_listener_unless_it_was_given() {
     let config = config.bound_to(grpc, status);
     assert_eq!(config.node.address(), "127.0.0.1:4001");
     assert_eq!(config.node.status_address, "127.0.0.1:4002");
+    assert_eq!(resolve("advertise-address = '127.0.0.1:9'").unwrap().grpc_address.to_string(), "127.0.0.1:9");
     let config = resolve("grpc-address = '0.0.0.0:0'\nadvertise-address = 'db.local:9'").unwrap();
     assert_eq!(config.bound_to(grpc, status).node.address(), "db.local:9");
 }

@@ -16,6 +16,8 @@ use kontiki_placement::{
     StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
 };
 use kontiki_proto::{metapb, pdpb};
+use kontiki_raftstore::StoreId;
+use std::collections::BTreeSet;
 
 /// The version that is reported to clients for a store: the TiKV version whose behaviour this service follows. No
 /// client refuses other versions, but some read it.
@@ -170,7 +172,7 @@ impl<N: Node> Pd<N> {
         let id = request.store_id;
         match self.ask(Command::StoreById(StoreById { id })).await? {
             Ok(outcome) => {
-                let store = Some(wire_store(&expect!(outcome, Store)?));
+                let store = Some(wire_store(&expect!(outcome, Store)?, &self.node.lost_stores()));
                 Ok(pdpb::GetStoreResponse { header: self.header(), store })
             }
             Err(refusal) if refusal.code() == RefusalCode::UnknownStore => {
@@ -187,7 +189,8 @@ impl<N: Node> Pd<N> {
     pub async fn get_all_stores(&self, request: pdpb::GetAllStoresRequest) -> Result<pdpb::GetAllStoresResponse> {
         self.check(&request.header)?;
         let list = expect!(self.demand(Command::AllStores(AllStores {})).await?, Stores)?;
-        let stores = list.stores.iter().map(wire_store).collect();
+        let lost = self.node.lost_stores();
+        let stores = list.stores.iter().map(|store| wire_store(store, &lost)).collect();
         Ok(pdpb::GetAllStoresResponse { header: self.header(), stores })
     }
 
@@ -223,7 +226,8 @@ fn member(scheme: &str, info: &StoreInfo) -> pdpb::Member {
     }
 }
 
-fn wire_store(info: &StoreInfo) -> metapb::Store {
+/// `lost`: what the last unsafe recovery has given up. A store that reports was replaced by another directory since.
+fn wire_store(info: &StoreInfo, lost: &BTreeSet<StoreId>) -> metapb::Store {
     let store = &info.store;
     metapb::Store {
         id: store.id,
@@ -236,6 +240,7 @@ fn wire_store(info: &StoreInfo) -> metapb::Store {
         node_state: metapb::NodeState::Serving as i32,
         program_version: store.version.clone(),
         silent_ms: info.silent_ms.unwrap_or(0),
+        lost: info.stats.is_none() && lost.contains(&StoreId(store.id)),
     }
 }
 

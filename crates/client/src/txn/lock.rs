@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::keys::Mode;
 use crate::reply::error_of;
 use crate::transport::Transport;
+use kontiki_env::KeyText;
 use kontiki_proto::calls::{KvCheckTxnStatus, KvResolveLock};
 use kontiki_proto::kvrpcpb::{self, Action, LockInfo};
 use parking_lot::Mutex;
@@ -140,7 +141,7 @@ impl Resolved {
             None => backoff.check("new locks were found after each resolution")?,
             Some(lock) => {
                 backoff
-                    .pause(format!("key {} is locked by transaction {}", lock.key.escape_ascii(), lock.lock_version))
+                    .pause(format!("key {} is locked by transaction {}", KeyText(&lock.key), lock.lock_version))
                     .await?;
             }
         }

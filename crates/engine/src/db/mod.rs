@@ -320,6 +320,15 @@ impl Db {
         })
     }
 
+    /// Checks, with two system calls, that the directory is still there. A database also does so by itself from time to
+    /// time; a file that is open can be written to and synced after it was removed.
+    ///
+    /// Errors: [`Error::DirectoryLost`] if it was removed, moved or replaced, which stops writes; [`Error::Stopped`] if
+    /// writes have stopped before; [`Error::ReadOnly`]; [`Error::Closed`].
+    pub fn check_directory(&self) -> Result<()> {
+        self.core().check_directory()
+    }
+
     /// Ends background work, seals the log, and releases the directory. Memtables are not flushed: the log has them.
     /// Further calls, of other clones too, answer [`Error::Closed`], and so do reads of snapshots and scans that were
     /// made before. A second call, of another clone, waits for the first.

@@ -4,11 +4,14 @@ use super::check_log::check_log;
 use super::check_values::check_values;
 use crate::directory::unfinished::refuse_unfinished;
 use crate::directory::{absolute, lock_to_read};
+use crate::extent::{EXTENT, doubt, refuse_damaged};
+use crate::log::WAL_DIR;
 use crate::table::{BlockCache, TABLES_DIR, TableMeta, TableReader, verify_table};
-use crate::version::manifest::manifest_path;
+use crate::version::manifest::{FORMAT_KEEPS_EXTENT, manifest_path};
 use crate::version::{Version, no_database, read_version};
 use crate::{Error, Family, Result};
 use kontiki_env::Env;
+use kontiki_env::fs::list_if_there;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +64,9 @@ pub struct CheckReport {
     pub log_unclean: bool,
     /// What is wrong; empty for a sound directory.
     pub problems: Vec<Problem>,
+    /// What a crash, a copy or a full disk leaves, and damage may leave as well: not problems, and with them it is not
+    /// known whether something is lost.
+    pub notes: Vec<Problem>,
 }
 
 impl CheckReport {
@@ -104,12 +110,12 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
     }
     let _lock = lock_to_read(env, dir)?;
     refuse_unfinished(env, dir)?;
-    let version = match read_version(env, dir) {
+    let (version, keeps_extent) = match read_version(env, dir) {
         Ok(Some((contents, version))) => {
             report.edits = contents.edits.len() as u64;
             report.manifest_torn = contents.torn;
             tracing::debug!(manifest = %manifest_path(dir, contents.number).display(), "checking");
-            version
+            (version, contents.format >= FORMAT_KEEPS_EXTENT)
         }
         Ok(None) => {
             report.note(no_database(env, dir))?;
@@ -120,6 +126,9 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
             return Ok(report);
         }
     };
+    if keeps_extent {
+        check_extent(env, dir, &mut report)?;
+    }
     check_version(env, dir, &version, &mut report)?;
     let mut suspects = Suspects::new();
     check_values(env, dir, &version, &mut report, &mut suspects)?;
@@ -133,6 +142,19 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
 /// Damaged records of value segments: file and offset, and what is wrong. Removed when a reference to them is found.
 /// them.
 pub(super) type Suspects = BTreeMap<(u64, u64), &'static str>;
+
+/// Whether it is known how far manifest and log have to reach.
+fn check_extent(env: &Env, dir: &Path, report: &mut CheckReport) -> Result<()> {
+    if let Err(error) = refuse_damaged(&*env.fs, dir) {
+        return report.note(error);
+    }
+    // Before the first segment of the log nothing can be recorded.
+    let has_log = list_if_there(&*env.fs, &dir.join(WAL_DIR)).is_ok_and(|names| !names.is_empty());
+    if let Some(what) = doubt(&*env.fs, dir)?.filter(|_| has_log) {
+        report.notes.push(Problem { file: dir.join(EXTENT), offset: 0, what: what.to_string() });
+    }
+    Ok(())
+}
 
 fn check_version(env: &Env, dir: &Path, version: &Version, report: &mut CheckReport) -> Result<()> {
     let tables_dir = dir.join(TABLES_DIR);

@@ -1,10 +1,10 @@
 //! Checks the log: a dry run of its recovery.
 
-use super::check::{CheckReport, Suspects};
+use super::check::{CheckReport, Problem, Suspects};
 use crate::directory::DryFs;
 use crate::log::{
-    RawRecord, RecordKind, RecordPosition, Segments, WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover,
-    refuse_missing_segments,
+    LogEnd, RawRecord, RecordKind, RecordPosition, Segments, WAL_DIR, decode_commit, decode_ingested, decode_rewrite,
+    recover, refuse_missing_segments,
 };
 use crate::stream::StreamIndex;
 use crate::types::{BatchEntry, Content, Decoded, SEQUENCE_NUMBER_MAX};
@@ -51,6 +51,16 @@ pub(super) fn check_log(
     report.log_bytes = recovered.replayed_bytes;
     report.log_segments = segments.list().len() as u64;
     report.log_unclean = recovered.unclean;
+    if let Some(LogEnd { file, offset, torn }) = recovered.end {
+        let what = if torn {
+            "the log ends before records that are not whole: so a power loss leaves what was not yet acknowledged as \
+             durable, and so does damage to what was written last. The next open cuts them"
+        } else {
+            "the last process did not close the database, and the log ends here: damage to what it wrote last would \
+             look the same"
+        };
+        report.notes.push(Problem { file, offset, what: what.to_string() });
+    }
     walk.streams.check_whole().map_err(|what| Error::Corruption { file: wal, offset: 0, what })
 }
 

@@ -24,6 +24,7 @@
 use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
 use crate::directory::{absolute, lock_to_read, unfinished};
+use crate::extent::refuse_damaged;
 use crate::log::WAL_DIR;
 use crate::table::{
     BlockCache, FinishedTable, TABLES_DIR, TableMeta, TableReader, TableWriter, parse_table_name, sync_tables_dir,
@@ -168,6 +169,8 @@ fn read_what_is_left(env: &Env, from: &Path, report: &mut RepairReport) -> Resul
     report.manifest_read = manifest.is_some();
     let is_whole = manifest.is_some() && lost.is_none();
     lost.map_or(Ok(()), |error| note(report, error))?;
+    // The manifest is taken for what it seems to be: nothing says that it has lost its end.
+    refuse_damaged(&*env.fs, from).or_else(|error| note(report, error))?;
     Ok(Left { manifest, is_whole })
 }
 

@@ -54,7 +54,7 @@ pub(crate) use record::{
     CommitPayload, PayloadSpan, RewriteOp, StreamRecord, commit_bytes_max, decode_commit, decode_commit_batch,
     decode_commit_streams, decode_rewrite, encode_rewrite,
 };
-pub(crate) use recovery::{Beside, Recovered, recover, refuse_missing_segments};
+pub(crate) use recovery::{Beside, LogEnd, Recovered, recover, refuse_missing_segments};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use salvage::whole_records;
 pub(crate) use segments::{Look, RecordPosition, SegmentFacts, Segments};

@@ -21,7 +21,7 @@ use super::writer::write_seal;
 use crate::extent::read_extent;
 use crate::{Error, Result};
 use kontiki_env::fs::{Fs, OpenMode, list_if_there, read_all};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What recovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,20 @@ pub(crate) struct Recovered {
     pub(crate) replayed_bytes: u64,
     /// Whether the newest segment had no seal: the last run ended without a close.
     pub(crate) unclean: bool,
+    /// Where it ended then.
+    pub(crate) end: Option<LogEnd>,
     /// Names of files that wait to become segments again.
     pub(crate) free: Vec<String>,
+}
+
+/// The end of a log that was not closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    pub(crate) file: PathBuf,
+    pub(crate) offset: u64,
+    /// Whether records that are not whole, or that follow one, are cut there. A power loss leaves that, as does damage
+    /// to records that no later one claims durable.
+    pub(crate) torn: bool,
 }
 
 /// How the records of a segment end.
@@ -81,7 +93,7 @@ pub(crate) fn recover(
     visit: &mut dyn FnMut(RecordPosition, RawRecord<'_>) -> Result<()>,
 ) -> Result<Recovered> {
     let (numbers, free) = list_segments(segments)?;
-    let mut recovered = Recovered { next_number: 1, replayed_bytes: 0, unclean: false, free };
+    let mut recovered = Recovered { next_number: 1, replayed_bytes: 0, unclean: false, end: None, free };
     let open = first_unproven(segments, &numbers)?;
     let (proven, rest) = numbers.split_at(open);
     for &number in proven {
@@ -102,7 +114,7 @@ pub(crate) fn recover(
     let torn = rest.iter().position(|scanned| !scanned.end.sealed);
     if let Some(torn) = torn {
         recovered.unclean = true;
-        check_torn(segments, &rest[torn..])?;
+        recovered.end = Some(check_torn(segments, &rest[torn..])?);
         for later in rest.iter_mut().skip(torn + 1).rev() {
             kill(segments, later)?;
         }
@@ -234,11 +246,14 @@ pub(super) fn find_end(number: u64, bytes: &[u8]) -> SegmentEnd {
 }
 
 /// Refuses a log whose end was not caused by a crash. The first segment is the one without a seal.
-fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
-    let Some((torn, later)) = torn_and_later.split_first() else { return Ok(()) };
+fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<LogEnd> {
+    let (torn, later) = torn_and_later.split_first().expect("the caller has found a segment without a seal");
     let (path, offset) = (segments.path(torn.number), torn.end.offset);
     let corrupt = |what: String| Err(Error::Corruption { file: path.clone(), offset, what });
-    if let Some(at) = later_claim(torn, |claim| claim > offset) {
+    let trace = header_from(torn, offset, |_| true);
+    if let Some(first) = trace
+        && let Some(at) = header_from(torn, first.max(offset + 1), |claim| claim > offset)
+    {
         return corrupt(format!("a damaged log record; the record at {at} says that this place had been synced"));
     }
     let bytes = torn.bytes.len() as u64;
@@ -250,20 +265,20 @@ fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
         });
     }
     for scanned in later {
-        let claims =
-            scanned.end.claimed > 0 || (!scanned.end.sealed && later_claim(scanned, |claim| claim > 0).is_some());
+        let claims = scanned.end.claimed > 0
+            || (!scanned.end.sealed && header_from(scanned, scanned.end.offset + 1, |claim| claim > 0).is_some());
         if claims {
             let number = scanned.number;
             return corrupt(format!("a damaged log record; log segment {number} says that this place had been synced"));
         }
     }
-    Ok(())
+    let torn = trace.is_some() || later.iter().any(|scanned| scanned.end.offset > SEGMENT_HEADER_BYTES);
+    Ok(LogEnd { file: path, offset, torn })
 }
 
-/// The first whole record behind a segment's end with a claim of the kind. The payload may be damaged: a header is
-/// enough.
-fn later_claim(scanned: &Scanned, is_relevant: impl Fn(u64) -> bool) -> Option<u64> {
-    let first = scanned.end.offset + 1;
+/// The first whole record header at `first` or behind it in a segment, with a claim of the kind. The payload may be
+/// damaged: a header is enough.
+fn header_from(scanned: &Scanned, first: u64, is_relevant: impl Fn(u64) -> bool) -> Option<u64> {
     (first..scanned.bytes.len() as u64)
         .find(|&at| claim_at(scanned.number, &scanned.bytes, at).is_some_and(&is_relevant))
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, separated by what the caller can do about it.
 
-use kontiki_env::ErrorKind;
 use kontiki_env::fs::is_out_of_descriptors;
+use kontiki_env::{ErrorKind, KeyText};
 use std::path::{Path, PathBuf};
 
 /// Result with the engine's [`Error`].
@@ -23,7 +23,7 @@ pub enum Error {
         holder: String,
     },
     /// Bytes on disk are not what was written. Never retried, never skipped.
-    #[error("corruption in {file} at offset {offset}: {what}; run `kontiki check`")]
+    #[error("corruption in {file} at offset {offset}: {what}{}", corruption_remedy(.what))]
     Corruption {
         /// The file.
         file: PathBuf,
@@ -41,7 +41,7 @@ pub enum Error {
         what: String,
     },
     /// A condition of the commit does not hold; nothing was written. Read again and try again.
-    #[error("a conflicting write to key {key:?} of {family:?}: read again and try again")]
+    #[error("a conflicting write to key {} of {family:?}: read again and try again", KeyText(.key))]
     Conflict {
         /// The family of the key.
         family: crate::Family,
@@ -50,7 +50,11 @@ pub enum Error {
         key: bytes::Bytes,
     },
     /// A transaction has waited for a lock for its maximum time; it can continue without the lock.
-    #[error("waited {waited_ms} ms for the lock of key {key:?} of {family:?}, which another transaction holds")]
+    #[error(
+        "waited {waited_ms} ms for the lock of key {} of {family:?}, which another transaction holds: try again, or \
+         raise lock_wait_ms of its options",
+        KeyText(.key)
+    )]
     LockTimeout {
         /// The family of the key.
         family: crate::Family,
@@ -61,7 +65,7 @@ pub enum Error {
     },
     /// To wait for a lock would have been for ever: its holder waits, perhaps through others, for this transaction.
     /// Roll back, so that they make progress, and try again.
-    #[error("deadlock of transactions over the keys {keys:?}: roll back and try again")]
+    #[error("deadlock of transactions over the keys {}: roll back and try again", cycle(.keys))]
     Deadlock {
         /// The keys of the cycle: the one asked for, then the one that its holder waits for, and so on.
         keys: Vec<(crate::Family, bytes::Bytes)>,
@@ -88,8 +92,9 @@ pub enum Error {
     },
     /// A key is written more often than `HotKeyOptions::write_limit_per_second` allows; nothing was written.
     #[error(
-        "key {key:?} of {family:?} is written more than {limit_per_second} times a second: try again in {retry_after_ms} ms, \
-         or spread the writes over several keys"
+        "key {} of {family:?} is written more than {limit_per_second} times a second: try again in {retry_after_ms} ms, \
+         or spread the writes over several keys",
+        KeyText(.key)
     )]
     Throttled {
         /// The family of the key.
@@ -128,7 +133,7 @@ pub enum Error {
         waited_ms: u64,
     },
     /// The operating system refused; after a failed sync the database takes no more writes until it is reopened.
-    #[error("I/O error on {file}: {message}")]
+    #[error("I/O error on {file}: {message}{}", io_remedy(*.kind))]
     Io {
         /// The file.
         file: PathBuf,
@@ -136,6 +141,15 @@ pub enum Error {
         kind: std::io::ErrorKind,
         /// The system's text.
         message: String,
+    },
+    /// The directory was removed, moved or replaced while the database was open. Writes have stopped.
+    #[error(
+        "the directory {directory} was removed, moved or replaced while it was open: what is written is not kept there \
+         any more; move it back, or restore it, and open it again"
+    )]
+    DirectoryLost {
+        /// The directory.
+        directory: PathBuf,
     },
     /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads continue.
     #[error("the database takes no writes since: {0}; reopen it after mending the cause")]
@@ -166,7 +180,51 @@ pub enum Error {
     Bug(String),
 }
 
+/// What a user can do about damage, unless `what` says it.
+fn corruption_remedy(what: &str) -> &'static str {
+    match what.contains("`kontiki ") {
+        true => "",
+        false => {
+            "; `kontiki check` lists all that is damaged, and `kontiki repair` saves what is whole into a new directory"
+        }
+    }
+}
+
+/// What a user can do about an I/O error. Kinds that only programs meet have none.
+fn io_remedy(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied => "; let this user read and write there, or run as the owner of the directory",
+        Kind::ReadOnlyFilesystem => "; mount the file system for writing, or use another directory",
+        Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => "; use another path",
+        Kind::NotFound => "; check the path, and that nothing else removes files there",
+        Kind::StorageFull | Kind::QuotaExceeded => "; free some space, and open the directory again",
+        Kind::Other => "",
+        _ => "; the disk or its file system fails: see the system's log, and move the data to another disk",
+    }
+}
+
+fn cycle(keys: &[(crate::Family, bytes::Bytes)]) -> String {
+    let keys: Vec<String> = keys.iter().map(|(family, key)| format!("{} of {family:?}", KeyText(key))).collect();
+    keys.join(", ")
+}
+
 impl Error {
+    /// Whether it is the path that was given, or what it names, that has to change before the same can succeed: it does
+    /// not exist, may not be used, or is of another kind.
+    pub fn is_about_the_path(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        let kinds = [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotADirectory,
+            Kind::IsADirectory,
+            Kind::AlreadyExists,
+            Kind::NotFound,
+        ];
+        matches!(self, Error::Io { kind, .. } if kinds.contains(kind))
+    }
+
     /// From an I/O error on `file`, sorting out a full disk and a lack of descriptors.
     pub fn io(file: impl Into<PathBuf>, error: &std::io::Error) -> Error {
         let file = file.into();
@@ -206,7 +264,7 @@ impl Error {
             Error::ChangesGone { .. } | Error::FamilyDropped { .. } => ErrorKind::NotFound,
             Error::Conflict { .. } | Error::Deadlock { .. } => ErrorKind::Conflict,
             Error::Corruption { .. } => ErrorKind::Corruption,
-            Error::Io { .. } => ErrorKind::Io,
+            Error::Io { .. } | Error::DirectoryLost { .. } => ErrorKind::Io,
             Error::Stopped(_) | Error::Panicked { .. } | Error::Closed => ErrorKind::Stopped,
             Error::Bug(_) => ErrorKind::Internal,
         }

@@ -16,7 +16,7 @@
 //! before the last space, in hexadecimal.
 
 use super::VersionEdit;
-use crate::extent::{EXTENT, REMEDY, Reach, read_extent};
+use crate::extent::{EXTENT, REMEDY, Reach, read_extent, refuse_damaged};
 use crate::planted::{self, Bug};
 use crate::table::FileNumber;
 use crate::{Error, Result};
@@ -32,6 +32,8 @@ const MAGIC: &[u8; 8] = b"KONTIMAN";
 pub(super) const FORMAT_VERSION: u32 = 3;
 /// The first with a record that forgets range tombstones (tag 11 of `edit.rs`).
 pub(super) const FORMAT_FORGETS_RANGES: u32 = 2;
+/// The first version whose writers all keep `EXTENT`.
+pub(crate) const FORMAT_KEEPS_EXTENT: u32 = 3;
 const FORMAT_VERSION_OLDEST: u32 = 1;
 const CURRENT_FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
@@ -261,10 +263,12 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
 }
 
 /// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached
-/// further.
+/// further, and one of which nothing can be known because the record of its reach is damaged.
 pub fn read_current(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
     let (contents, lost) = read_current_as_it_is(env, dir)?;
-    lost.map_or(Ok(contents), Err)
+    lost.map_or(Ok(()), Err)?;
+    refuse_damaged(&*env.fs, dir)?;
+    Ok(contents)
 }
 
 /// What is left of the manifest that `CURRENT` names, and what is known to be missing of it.

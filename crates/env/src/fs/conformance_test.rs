@@ -109,6 +109,7 @@ fn locks(fs: &dyn Fs, root: &Path) {
     let error = fs.lock(&path, "process 456").map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains("process 123"), "{error}");
+    assert!(lock.is_at(&path));
     drop(lock);
     let again = fs.lock(&path, "p 4").unwrap();
     let error = fs.lock_to_read(&path).map(|_| ()).unwrap_err();

@@ -91,7 +91,11 @@ pub trait MappedFile: Send {
 }
 
 /// Holds an exclusive lock until dropped.
-pub trait FileLock: Send + Sync {}
+pub trait FileLock: Send + Sync {
+    /// Whether `path`, by which the lock was taken, still names the locked file: not if that was removed or moved,
+    /// alone or with its directory. A path that cannot be read counts as unchanged.
+    fn is_at(&self, path: &Path) -> bool;
+}
 
 /// A file system.
 pub trait Fs: Send + Sync {

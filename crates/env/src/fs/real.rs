@@ -112,7 +112,15 @@ struct RealLock {
     file: fs::File,
 }
 
-impl FileLock for RealLock {}
+impl FileLock for RealLock {
+    fn is_at(&self, path: &Path) -> bool {
+        match (fs::metadata(path), self.file.metadata()) {
+            (Err(error), _) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            (Ok(there), Ok(locked)) => (there.dev(), there.ino()) == (locked.dev(), locked.ino()),
+            (Ok(_), Err(_)) => true,
+        }
+    }
+}
 
 /// Released here and not by the end of the file: another thread may be starting a process, which has the file too
 /// until it executes its program.

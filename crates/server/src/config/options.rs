@@ -12,7 +12,8 @@ pub struct ServeOptions {
     pub data_dir: Option<PathBuf>,
 
     /// Where gRPC listens: clients of TiKV and the other nodes connect here
-    /// [default: 127.0.0.1:20160, or this node's entry of --initial-cluster if that is an IP address]
+    /// [default: this node's entry of --initial-cluster, or else --advertise-address, if that is an IP address; it has
+    /// to be given if that is a host name; 127.0.0.1:20160 without either]
     #[arg(long, value_name = "IP:PORT")]
     pub grpc_address: Option<String>,
 
@@ -166,7 +167,18 @@ impl ServeOptions {
         let fail = |message: String| ConfigError::File { path: path.clone(), message };
         let bytes = read_all(fs, &path).map_err(|error| fail(error.to_string()))?;
         let text = std::str::from_utf8(&bytes).map_err(|error| fail(error.to_string()))?;
-        toml::from_str(text).map_err(|error| fail(error.to_string()))
+        toml::from_str(text).map_err(|error| {
+            let error = error.to_string();
+            // "expected u64" is a word of programmers.
+            let is_number = error.contains("invalid type: string") && ["expected u64", "expected i32"].iter().any(|kind| error.contains(kind));
+            let remedy = if is_number {
+                "; a whole number is expected, without quotes and unit: sizes are in bytes (64 MiB is 67108864), times in \
+                 the unit that the option's name ends with"
+            } else {
+                ""
+            };
+            fail(format!("{}{remedy}", error.trim_end()))
+        })
     }
 
     /// These options where given, else those of `file`.
@@ -221,9 +233,7 @@ impl ServeOptions {
             })?),
         };
 
-        let own_ip = own_entry.filter(|entry| entry.parse::<SocketAddr>().is_ok());
-        let grpc_text = self.grpc_address.as_ref().or(own_ip).map_or(GRPC_ADDRESS_DEFAULT, String::as_str);
-        let grpc_address = parse_listen("grpc-address", grpc_text)?;
+        let grpc_address = self.listening(own_entry)?;
         let status_text = self.status_address.as_deref().unwrap_or(STATUS_ADDRESS_DEFAULT);
         let status_address = parse_listen("status-address", status_text)?;
         if grpc_address == status_address && grpc_address.port() != 0 {
@@ -257,6 +267,27 @@ impl ServeOptions {
                 as usize,
             tls: self.tls()?,
             follow_listener: advertised.is_none(),
+        })
+    }
+
+    /// Where gRPC listens. The advertised address is used only if it is an IP address: a host name may be that of a
+    /// proxy, or of an interface that is reached through another one.
+    fn listening(&self, own_entry: Option<&String>) -> Result<SocketAddr, ConfigError> {
+        const FIELD: &str = "grpc-address";
+        if let Some(given) = &self.grpc_address {
+            return parse_listen(FIELD, given);
+        }
+        let Some(advertised) = own_entry.or(self.advertise_address.as_ref()) else {
+            return parse_listen(FIELD, GRPC_ADDRESS_DEFAULT);
+        };
+        check_host_port("advertise-address", advertised)?;
+        advertised.parse().map_err(|_| {
+            let port = advertised.rsplit_once(':').map_or("20160", |(_, port)| port);
+            let accepted = format!(
+                "IP:PORT to listen on, such as 0.0.0.0:{port}; it has to be given, because {advertised}, by which others reach \
+                 this node, is a host name"
+            );
+            ConfigError::invalid(FIELD, "(not given)", accepted)
         })
     }
 

@@ -300,6 +300,37 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
 }
 
 #[test]
+fn a_node_whose_directory_is_removed_stops_without_any_work() {
+    let mut rig = Rig::new();
+    rig.put(b"before", b"1").unwrap();
+    rig.machine.fs.remove(Path::new("/data/LOCK")).unwrap();
+    for _ in 0..10_000 {
+        if rig.driver().stopped().is_some() {
+            break;
+        }
+        rig.turn();
+    }
+    let reason = rig.driver().stopped().expect("it notices").to_string();
+    assert!(reason.contains("/data was removed"), "{reason}");
+    assert_eq!(rig.handle().status().stopped.as_ref(), Some(&reason));
+}
+
+/// The first three members of a list have the replicas, so the directory of a node alone is not the first of three.
+#[test]
+fn a_list_with_other_members_than_the_directory_knows_is_refused() {
+    let mut rig = Rig::new();
+    rig.put(b"before", b"1").unwrap();
+    rig.restart(CrashMode::KeepUnsynced);
+    rig.driver = None;
+    let mut three = config();
+    three.members.extend([(2, "node:2".to_owned()), (3, "node:3".to_owned())]);
+    let refused = rig.open(three).err().expect("refused");
+    let OpenError::OtherMembers { formed, strangers, .. } = &refused else { panic!("{refused}") };
+    assert_eq!((&formed[..], &strangers[..]), (&[1][..], &[2, 3][..]));
+    assert!(rig.open(config()).is_ok(), "it is as it was");
+}
+
+#[test]
 fn a_write_of_the_log_that_takes_too_long_is_noticed_once() {
     let mut rig = Rig::new();
     rig.put(b"before", b"1").unwrap();

@@ -67,7 +67,8 @@ pub enum OpenError {
     /// The directory belongs to another node or another cluster.
     #[error(
         "{directory} belongs to store {found_store} of cluster {found_cluster}, but this node was started as store \
-         {store} of cluster {cluster}; use the directory's own ids or another directory"
+         {store} of cluster {cluster}; start it with the --store-id and the --initial-cluster (or --cluster-id) that it \
+         had, without which the id is derived from the list of nodes, or with another --data-dir"
     )]
     Identity {
         /// The directory.
@@ -80,6 +81,32 @@ pub enum OpenError {
         cluster: u64,
         /// The configured store.
         store: StoreId,
+    },
+    /// The list of nodes names members that were not there when the directory's cluster was formed.
+    #[error(
+        "{directory} belongs to a cluster that was formed by stores {formed:?}, but --initial-cluster names stores \
+         {strangers:?} among its first members, too: a cluster keeps the members that formed it. Start this node with the \
+         list that it had (a node that was started alone: with none), and see docs/guide/serving.md, From one node to \
+         three, for a larger cluster"
+    )]
+    OtherMembers {
+        /// The directory.
+        directory: PathBuf,
+        /// The members that it knows.
+        formed: Vec<u64>,
+        /// The others.
+        strangers: Vec<u64>,
+    },
+    /// The list of nodes lacks stores with replicas of the directory's regions.
+    #[error(
+        "the regions in {directory} have replicas on stores {stores:?} too, of which --initial-cluster gives no address: \
+         start this node with the list that it had"
+    )]
+    NoAddress {
+        /// The directory.
+        directory: PathBuf,
+        /// Those stores.
+        stores: Vec<u64>,
     },
     /// The directory is damaged.
     #[error(

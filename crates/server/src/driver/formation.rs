@@ -17,12 +17,12 @@ use super::recovery_record::RecoveryRecord;
 use super::{Driver, Outbound, PLACEMENT_REGION};
 use crate::config::NodeConfig;
 use crate::families;
-use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, View, WriteBatch};
+use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, Snapshot, View, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -226,6 +226,7 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
     let view = db.snapshot();
     if let Some(found) = meta::identity(families::META, &view)? {
         if found == identity {
+            check_members(&view, config)?;
             return Ok(true);
         }
         return Err(OpenError::Identity {
@@ -243,6 +244,30 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
         }
     }
     Ok(false)
+}
+
+/// Refuses a list of nodes that cannot be that of the directory's cluster: its members are fixed when it is formed.
+/// With others the node would wait for a majority that does not exist, and the others would take their data for lost.
+fn check_members(view: &Snapshot, config: &NodeConfig) -> Result<(), OpenError> {
+    let (own, directory) = (StoreId(config.store_id), || config.data_dir.clone());
+    let known = known_members(view)?;
+    let regions = meta::regions(families::META, view)?;
+    let with_replicas: BTreeSet<StoreId> =
+        regions.iter().flat_map(|region| region.peers.iter().map(|peer| peer.store)).collect();
+    let formed: BTreeSet<StoreId> = with_replicas.iter().chain(known.keys()).copied().chain([own]).collect();
+    let numbers = |stores: BTreeSet<StoreId>| stores.into_iter().map(|store| store.0).collect::<Vec<_>>();
+    let strangers: BTreeSet<StoreId> = placement_stores(config).filter(|store| !formed.contains(store)).collect();
+    if !strangers.is_empty() {
+        let (formed, strangers) = (numbers(formed), numbers(strangers));
+        return Err(OpenError::OtherMembers { directory: directory(), formed, strangers });
+    }
+    let is_lost = |store: &StoreId| known.get(store).is_some_and(Incarnation::is_lost);
+    let unnamed = with_replicas.into_iter().filter(|store| !config.members.contains_key(&store.0) && !is_lost(store));
+    let unnamed: BTreeSet<StoreId> = unnamed.collect();
+    if !unnamed.is_empty() {
+        return Err(OpenError::NoAddress { directory: directory(), stores: numbers(unnamed) });
+    }
+    Ok(())
 }
 
 impl Formation {

@@ -18,7 +18,7 @@ use kontiki_raftstore::{
     Space, StoreId, ViewId, meta,
 };
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -203,6 +203,10 @@ pub struct Refusal {
 /// How long a refusal counts as current: several heartbeats in any configuration.
 const REFUSAL_RECENT: Duration = Duration::from_secs(10);
 
+/// How long the failure of a connection counts as current: the transport tries again each second, and an attempt may
+/// take two.
+const PEER_FAILURE_RECENT: Duration = Duration::from_secs(5);
+
 /// A node's state, for operators and health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
@@ -218,6 +222,11 @@ pub struct NodeStatus {
     pub replaces_lost_directory: bool,
     /// What belongs on this store and has no replica here yet: the placement group, ranges of keys.
     pub missing: Vec<String>,
+    /// No region has to be on this store: it is none of the members that have replicas from the beginning, or its
+    /// replicas were moved.
+    pub is_spare: bool,
+    /// The stores to which no connection can be made at the moment, or which refuse it, and why.
+    pub peer_failures: BTreeMap<StoreId, String>,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
@@ -440,8 +449,22 @@ impl NodeHandle {
     }
 
     /// The transport's connection to a store broke, or could not be made.
-    pub fn store_unreachable(&self, store: StoreId) {
+    pub fn store_unreachable(&self, store: StoreId, why: &str) {
+        let now = self.shared.env.clock.monotonic();
+        self.shared.inbox.peer_failures.lock().insert(store, (why.to_owned(), now));
         self.shared.inbox.push(Input::Unreachable { store });
+    }
+
+    /// The stores to which no connection can be made at the moment, or which refuse it, and why.
+    pub fn peer_failures(&self) -> BTreeMap<StoreId, String> {
+        let (failures, now) = (self.shared.inbox.peer_failures.lock().clone(), self.shared.env.clock.monotonic());
+        let recent = failures.into_iter().filter(|(_, (_, at))| now < *at + PEER_FAILURE_RECENT);
+        recent.map(|(store, (why, _))| (store, why)).collect()
+    }
+
+    /// The stores that the last unsafe recovery has given up, those included that another directory has replaced since.
+    pub fn lost_stores(&self) -> BTreeSet<StoreId> {
+        self.shared.recovery.lock().lost.clone()
     }
 
     /// A region's descriptor here and its leader as far as this node knows.
@@ -522,6 +545,8 @@ impl NodeHandle {
             membership: shared.membership.lock().clone(),
             replaces_lost_directory: shared.replaces_lost_directory,
             missing: shared.missing(),
+            is_spare: !shared.holds_all_regions.load(Ordering::Relaxed),
+            peer_failures: self.peer_failures(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             recovery: shared.recovery.lock().clone(),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),

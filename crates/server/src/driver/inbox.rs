@@ -16,7 +16,7 @@ use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use kontiki_raftstore::{CheckOutcome, Epoch, Region, RegionId, StoreId, ViewId};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -207,6 +207,8 @@ pub(super) struct Inbox {
     requests: AtomicUsize,
     request_bytes: AtomicUsize,
     counters: Arc<Counters>,
+    /// Why the connection to each store last failed, and when: for people, so the driver does not read it.
+    pub(super) peer_failures: Mutex<BTreeMap<StoreId, (String, Duration)>>,
 }
 
 #[derive(Default)]
@@ -222,6 +224,7 @@ impl Inbox {
         Inbox {
             queue: Mutex::default(),
             waker: Mutex::default(),
+            peer_failures: Mutex::default(),
             requests: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
             counters,

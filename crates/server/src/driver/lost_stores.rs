@@ -43,6 +43,7 @@ pub struct LostStores {
     pub regions: Vec<RegionPlan>,
     /// The directory says so already: there is nothing to do.
     pub is_recorded: bool,
+    before: Recovery,
     record: RecoveryRecord,
     incarnations: BTreeMap<StoreId, Incarnation>,
 }
@@ -55,7 +56,10 @@ pub enum RefusedPlan {
     #[error("no lost store is named")]
     NoStore,
     /// The directory has no identity.
-    #[error("it is not the directory of a node of a cluster")]
+    #[error(
+        "it is an embedded database, or a directory that has not joined a cluster yet, so it depends on no other store \
+         and needs no recovery; name the directory of a node that is left"
+    )]
     NotServed,
     /// The directory's own store is named as lost.
     #[error("it is that of store {0} itself; run this on the directories that are left, and name the others")]
@@ -67,6 +71,20 @@ pub enum RefusedPlan {
         unknown: StoreId,
         /// The others that are known.
         known: Vec<u64>,
+    },
+    /// The directory records lost stores that were not named.
+    #[error(
+        "unsafe recovery {number}, which it records, gave up stores {recorded:?}, of which no directory has taken the \
+         place of {missing:?}: they stay lost. Name them too; a store that was named by mistake comes back with an empty \
+         directory and --replace-lost-directory (docs/guide/lose-a-majority.md)"
+    )]
+    OtherStores {
+        /// The number of the recovery that it records.
+        number: u64,
+        /// The stores of that.
+        recorded: Vec<u64>,
+        /// Those that were not named and are still lost.
+        missing: Vec<u64>,
     },
     /// Nothing is lost that the others cannot replace.
     #[error(
@@ -96,6 +114,10 @@ pub fn plan(
 ) -> Result<LostStores, RefusedPlan> {
     let lost: BTreeSet<StoreId> = lost.iter().copied().map(StoreId).collect();
     let view = db.snapshot();
+    // An embedded database has no such family.
+    if !db.families().iter().any(|spec| spec.family == families::META) {
+        return Err(RefusedPlan::NotServed);
+    }
     let identity = meta::identity(families::META, &view)?.ok_or(RefusedPlan::NotServed)?;
     let regions = meta::regions(families::META, &view)?;
     let known = known_members(&view)?;
@@ -105,6 +127,11 @@ pub fn plan(
     let given_up = known.iter().filter(|(_, known)| known.is_lost()).map(|(store, _)| *store);
     let given_up: BTreeSet<StoreId> = given_up.collect();
     let is_behind = number.is_some_and(|number| number > before.number);
+    // To repeat a recovery, or to give it another number, is to name its stores. A further one adds stores to them.
+    let missing: Vec<u64> = given_up.difference(&lost).map(|store| store.0).collect();
+    if !missing.is_empty() && (number.is_some() || lost.is_subset(&given_up)) {
+        return Err(RefusedPlan::OtherStores { number: before.number, recorded: before.lost, missing });
+    }
     let is_recorded = before.number > 0 && lost.is_subset(&given_up) && !is_behind;
     let (number, lost) = if is_recorded {
         (before.number, before.recovery().lost)
@@ -128,7 +155,8 @@ pub fn plan(
     };
     let new = recovery.lost.iter().filter(|store| !given_up.contains(store));
     let incarnations = new.map(|store| (*store, Incarnation::lost(known.get(store).copied()))).collect();
-    Ok(LostStores { store: identity.store, cluster: identity.cluster, regions, is_recorded, record, incarnations })
+    let (store, cluster, before) = (identity.store, identity.cluster, before.recovery());
+    Ok(LostStores { store, cluster, regions, is_recorded, before, record, incarnations })
 }
 
 fn check_stores(
@@ -169,6 +197,11 @@ impl LostStores {
     /// The number of the recovery: 1 for the first of a cluster.
     pub fn number(&self) -> u64 {
         self.record.number
+    }
+
+    /// The last recovery that the directory records, if there was one.
+    pub fn recorded_before(&self) -> Option<&Recovery> {
+        Some(&self.before).filter(|before| before.number > 0)
     }
 
     /// All stores that are lost then: earlier ones too, if no other directory has taken their place.

@@ -47,6 +47,9 @@ fn of(db: &Db, lost: &[u64]) -> Result<LostStores, RefusedPlan> {
 fn what_cannot_be_meant_is_refused() {
     let machine = of_seed(1);
     assert!(matches!(of(&open(&machine), &[2, 3]), Err(RefusedPlan::NotServed)));
+    let embedded = Db::open_in(&machine.env(), Path::new("/embedded"), Options::default()).expect("opens");
+    assert!(matches!(of(&embedded, &[2, 3]), Err(RefusedPlan::NotServed)));
+    assert!(RefusedPlan::NotServed.to_string().contains("name the directory of a node"));
     let db = directory(&machine);
     assert!(matches!(of(&db, &[]), Err(RefusedPlan::NoStore)));
     assert!(matches!(of(&db, &[1, 2]), Err(RefusedPlan::Own(StoreId(1)))));
@@ -70,13 +73,28 @@ fn a_plan_changes_nothing_and_its_record_is_found_by_the_next_one() {
         assert!(found.timestamp_min_ms() == NOW_MS && found.id_min() >= kontiki_placement::FIRST_ID + ID_MARGIN);
     }
     of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
-    let again = of(&db, &[3]).expect("there is nothing to do");
+    let again = of(&db, &[2, 3]).expect("there is nothing to do");
     assert!(again.is_recorded && again.number() == 1 && again.lost() == [2, 3]);
     again.record(&db).expect("nothing is done");
     let record = RecoveryRecord::load(&db.snapshot()).expect("readable");
     assert_eq!((record.number, record.lost), (1, vec![2, 3]));
     let known = known_members(&db.snapshot()).expect("readable");
     assert!(known.values().all(Incarnation::is_lost) && known.len() == 2);
+}
+
+/// Another set than the recorded one would be ignored, or leave the directories with different records.
+#[test]
+fn other_stores_than_the_recorded_ones_are_refused() {
+    let machine = of_seed(5);
+    let db = directory(&machine);
+    of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
+    for number in [None, Some(1), Some(4)] {
+        let refused = plan(&db, &[3].into(), number, NOW_MS);
+        let Err(refused @ RefusedPlan::OtherStores { number: 1, .. }) = refused else { panic!("{refused:?}") };
+        let text = refused.to_string();
+        assert!(text.contains("[2, 3]") && text.contains("[2]"), "{text}");
+    }
+    assert_eq!(of(&db, &[2, 3]).expect("the same").recorded_before().map(|before| before.number), Some(1));
 }
 
 #[test]

@@ -111,6 +111,9 @@ pub const PLACEMENT_REGION: RegionId = RegionId(1);
 const ROUNDS_MAX: usize = 8;
 /// Ticks between checks of what tables contain, which permits truncation of the log.
 const FLUSHED_TICKS: u64 = 10;
+/// Ticks between checks that the data directory is still there, and that the engine takes writes: a node without work
+/// meets neither by itself, and would go on reporting that it is ready.
+const DIRECTORY_TICKS: u64 = 40;
 /// Ticks between surveys of the snapshot files, for those whose removal failed or was never ordered.
 const SNAPSHOT_SWEEP_TICKS: u64 = 1200;
 
@@ -370,6 +373,9 @@ impl Driver {
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
             self.surveys.flushed();
         }
+        if self.ticks.is_multiple_of(DIRECTORY_TICKS) {
+            self.surveys.directory();
+        }
         if self.ticks.is_multiple_of(SNAPSHOT_SWEEP_TICKS) {
             self.snapshots.sweep();
         }
@@ -418,6 +424,9 @@ impl Driver {
                 self.store.handle(Event::Flushed { applied }, now.monotonic);
             }
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
+            Input::Found(Found::Unusable(error)) => {
+                self.stop(StopReason::Engine { doing: "checked its data directory", error });
+            }
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
             Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),
             Input::ChangeMembers { region, change, reply } => self.start_change(region, &change, reply, now),

@@ -8,7 +8,7 @@ use super::size_survey::{RegionSize, SizeLimits, survey};
 use crate::families;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Range, SequenceNumber, Snapshot, View};
+use kontiki_engine::{Db, Direction, Error as EngineError, Range, SequenceNumber, Snapshot, View};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
@@ -26,6 +26,8 @@ struct Wanted {
     flushed: bool,
     /// The free space of the volume.
     space: bool,
+    /// Whether the directory is there and can be written to.
+    directory: bool,
     /// The placement group's state, for the leader of this term.
     placement: Option<u64>,
 }
@@ -62,6 +64,8 @@ pub(super) enum Found {
     Flushed(Vec<(RegionId, u64)>),
     /// Free bytes of the volume; 0 if they cannot be determined.
     Space(u64),
+    /// The directory is gone, or the engine has stopped.
+    Unusable(EngineError),
     /// A state with everything that is applied in `term`, or why it cannot be read. Its placement family was read once,
     /// so reading it again needs no disk access.
     Placement { term: u64, state: Result<Snapshot, String> },
@@ -102,6 +106,11 @@ impl Surveys {
 
     pub(super) fn space(&self) {
         self.ask(|wanted| wanted.space = true);
+    }
+
+    /// Answered only if it is not usable.
+    pub(super) fn directory(&self) {
+        self.ask(|wanted| wanted.directory = true);
     }
 
     pub(super) fn placement(&self, term: u64) {
@@ -157,6 +166,13 @@ impl Job {
         } else if std::mem::take(&mut wanted.flushed) {
             drop(wanted);
             Found::Flushed(self.flushed())
+        } else if std::mem::take(&mut wanted.directory) {
+            drop(wanted);
+            match self.db.check_directory() {
+                // The driver closes it itself.
+                Ok(()) | Err(EngineError::Closed) => return Progress::Worked,
+                Err(error) => Found::Unusable(error),
+            }
         } else if std::mem::take(&mut wanted.space) {
             drop(wanted);
             Found::Space(self.fs.free_bytes(&self.data_dir).unwrap_or(0))

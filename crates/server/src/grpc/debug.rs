@@ -21,6 +21,13 @@ impl<N: Node> DebugService<N> {
         DebugService { node }
     }
 
+    /// The stores with a replica of the region to which there is no connection, and why.
+    fn silent_members(&self, region: RegionId) -> Vec<(StoreId, String)> {
+        let Some((region, _)) = self.node.region(region) else { return Vec::new() };
+        let failures = self.node.peer_failures();
+        failures.into_iter().filter(|(store, _)| region.peer_on(*store).is_some()).collect()
+    }
+
     /// The tonic service.
     pub fn into_server(self) -> DebugServer<DebugService<N>> {
         DebugServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
@@ -34,13 +41,15 @@ impl<N: Node> DebugTrait for DebugService<N> {
         request: Request<RegionConsistencyCheckRequest>,
     ) -> Result<Response<RegionConsistencyCheckResponse>, Status> {
         let region = RegionId(request.into_inner().region_id);
-        let outcome = self.node.compare_replicas(region).await.map_err(refused)?;
+        let compared = self.node.compare_replicas(region).await;
+        let outcome = compared.map_err(|error| refused(error, &self.silent_members(region)))?;
         check_equal(&outcome)?;
         Ok(Response::new(RegionConsistencyCheckResponse {}))
     }
 }
 
-fn refused(error: NodeError) -> Status {
+/// `silent`: the stores that do not answer, and why.
+fn refused(error: NodeError, silent: &[(StoreId, String)]) -> Status {
     let text = error.to_string();
     match error {
         NodeError::Region(RegionError::RegionNotFound { .. }) => Status::not_found(text),
@@ -48,6 +57,15 @@ fn refused(error: NodeError) -> Status {
             Status::failed_precondition(text)
         }
         NodeError::Region(RegionError::ServerIsBusy { .. }) => Status::resource_exhausted(text),
+        // A replica does not answer; raftstore does not know the addresses.
+        NodeError::Region(RegionError::Impossible { why, .. }) => {
+            let of = |(store, why): &(StoreId, String)| format!("store {store} does not answer ({why})");
+            let named: Vec<String> = silent.iter().map(of).collect();
+            Status::unavailable(match named.is_empty() {
+                true => format!("not compared: {why}"),
+                false => format!("not compared: {}; start that node, or replace it", named.join(", ")),
+            })
+        }
         _ => Status::unavailable(text),
     }
 }
@@ -68,7 +86,9 @@ fn check_equal(outcome: &CheckOutcome) -> Result<(), Status> {
         ))),
         (_, true, _) => {
             let rest = if agreeing.is_empty() { String::new() } else { format!("; those of {agree} are equal") };
-            Err(Status::unavailable(format!("not all replicas were compared: store {lack} gave no result{rest}")))
+            Err(Status::unavailable(format!(
+                "not all replicas were compared: store {lack} gave no result (is its node running?){rest}"
+            )))
         }
     }
 }

@@ -24,9 +24,13 @@ fn only_replicas_that_were_all_compared_and_are_equal_are_no_error() {
 
 #[test]
 fn a_refusal_says_what_can_be_done() {
-    let region = RegionId(5);
-    assert_eq!(refused(RegionError::RegionNotFound { region }.into()).code(), Code::NotFound);
-    let leader = None;
-    assert_eq!(refused(RegionError::NotLeader { region, leader }.into()).code(), Code::FailedPrecondition);
-    assert_eq!(refused(NodeError::Busy("too many requests")).code(), Code::Unavailable);
+    let (region, leader) = (RegionId(5), None);
+    let code = |error: NodeError| refused(error, &[]).code();
+    assert_eq!(code(RegionError::RegionNotFound { region }.into()), Code::NotFound);
+    assert_eq!(code(RegionError::NotLeader { region, leader }.into()), Code::FailedPrecondition);
+    assert_eq!(code(NodeError::Busy("too many requests")), Code::Unavailable);
+    let impossible = || NodeError::Region(RegionError::Impossible { region, why: "a store does not answer" });
+    assert!(refused(impossible(), &[]).message().contains("a store does not answer"));
+    let named = refused(impossible(), &[(StoreId(3), "h:3: connection refused".into())]);
+    assert!(named.message().contains("store 3 does not answer (h:3: connection refused)"), "{named}");
 }

@@ -2,7 +2,7 @@
 
 use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus};
 use kontiki_engine::Stats;
-use kontiki_raftstore::{PeerRole, Recovery, Space};
+use kontiki_raftstore::{PeerRole, Recovery, Space, StoreId};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -86,26 +86,15 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         let what = "other nodes lead instead, where they can; replace the directory: see docs/guide/replace-a-disk.md";
         return Some(format!("a read met damaged data: {damage}; {what}"));
     }
-    match &status.membership {
-        MembershipState::Member => {}
-        MembershipState::Forming { waiting_for } => {
-            let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
-            return Some(format!("the cluster is not formed; stores not heard from: {}", stores.join(", ")));
-        }
-        MembershipState::Confirming => {
-            return Some("no majority has confirmed yet that the data directory is not an older copy".into());
-        }
-        MembershipState::Replaced { .. } if status.replaces_lost_directory => {
-            let what = "it waits for a majority of the members that have their data; start those that are down";
-            return Some(format!("this directory is to replace a lost one, as requested: {what}"));
-        }
-        MembershipState::Replaced { reported_by } => {
-            return Some(format!(
-                "the data directory is empty, but store {reported_by} knows another directory of this store: its data are \
-                 lost; if that directory will not come back, start this node with --replace-lost-directory; see \
-                 docs/guide/replace-a-disk.md"
-            ));
-        }
+    if let Some(why) = takes_no_part(status) {
+        return Some(why);
+    }
+    if status.disk_full {
+        return Some(
+            "the disk is full: this node refuses writes, and leads only what no other node can; reads go on. Free some \
+             space on the volume of its data directory, and writes resume by themselves"
+                .into(),
+        );
     }
     if let Some((region, refusal)) = status.regions.iter().find_map(|s| Some((s.region.id, s.refusal.as_ref()?))) {
         let Refusal { from, why, .. } = refusal;
@@ -118,10 +107,41 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         return Some(format!("region {} waits for its data: a snapshot is being installed", waiting.region.id));
     }
     if status.regions.is_empty() {
-        return Some("this store holds no region yet".into());
+        return (!status.is_spare).then(|| "this store holds no region yet".into());
     }
     let leaderless = status.regions.iter().find(|status| status.leader.is_none())?;
-    Some(format!("region {} has no leader", leaderless.region.id))
+    Some(format!("region {} has no leader{}", leaderless.region.id, unconnected(status, |_| true)))
+}
+
+/// Why it takes no part in consensus.
+fn takes_no_part(status: &NodeStatus) -> Option<String> {
+    Some(match &status.membership {
+        MembershipState::Member => return None,
+        MembershipState::Forming { waiting_for } => {
+            let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
+            let why = unconnected(status, |store| waiting_for.contains(&store));
+            format!("the cluster is not formed; stores not heard from: {}{why}", stores.join(", "))
+        }
+        MembershipState::Confirming => {
+            let why = unconnected(status, |_| true);
+            format!("no majority has confirmed yet that the data directory is not an older copy{why}")
+        }
+        MembershipState::Replaced { .. } if status.replaces_lost_directory => {
+            let what = "it waits for a majority of the members that have their data; start those that are down";
+            format!("this directory is to replace a lost one, as requested: {what}")
+        }
+        MembershipState::Replaced { reported_by } => format!(
+            "the data directory is empty, but store {reported_by} knows another directory of this store: its data are \
+             lost; if that directory will not come back, start this node with --replace-lost-directory; see \
+             docs/guide/replace-a-disk.md"
+        ),
+    })
+}
+
+/// The stores of that kind to which there is no connection, and why.
+fn unconnected(status: &NodeStatus, is_relevant: impl Fn(StoreId) -> bool) -> String {
+    let failures = status.peer_failures.iter().filter(|(store, _)| is_relevant(**store));
+    failures.map(|(store, why)| format!("; no connection to store {store} at {why}")).collect()
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         membership,
         replaces_lost_directory: false,
         missing: vec![],
+        is_spare: false,
+        peer_failures: Default::default(),
         disk_full: false,
         stops_leading: false,
         recovery: Recovery::default(),
@@ -49,6 +51,24 @@ fn a_node_is_ready_when_its_regions_have_leaders() {
     assert!(not_ready(&damaged).is_some_and(|why| why.contains("block 7") && why.contains("replace-a-disk")));
     let empty = NodeStatus { regions: Vec::new(), ..node(None) };
     assert!(not_ready(&empty).is_some());
+    assert_eq!(not_ready(&NodeStatus { is_spare: true, ..empty }), None, "no region belongs there");
+    let full = NodeStatus { disk_full: true, ..node(Some(leader)) };
+    assert!(not_ready(&full).is_some_and(|why| why.contains("disk is full") && why.contains("Free some space")));
+}
+
+/// A wrong cluster id, or a typo in the list: the reason is known to the connections.
+#[test]
+fn a_node_that_waits_for_others_says_why_it_does_not_reach_them() {
+    let refused = "h:2: meant for cluster 5, this is cluster 7";
+    let peer_failures = [(StoreId(2), refused.to_owned()), (StoreId(3), "h:3: refused".to_owned())].into();
+    let base = NodeStatus { peer_failures, ..node(None) };
+    let why = not_ready(&base).expect("no leader");
+    assert!(why.contains(refused) && why.contains("store 3 at h:3"), "{why}");
+    let membership = MembershipState::Forming { waiting_for: vec![StoreId(2)] };
+    let why = not_ready(&NodeStatus { membership, ..base.clone() }).expect("not formed");
+    assert!(why.contains(refused) && !why.contains("h:3"), "{why}");
+    let confirming = NodeStatus { membership: MembershipState::Confirming, ..base };
+    assert!(not_ready(&confirming).is_some_and(|why| why.contains(refused)));
 }
 
 #[test]

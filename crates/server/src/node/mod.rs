@@ -78,6 +78,11 @@ pub enum StartError {
 impl StartError {
     /// Whether the options, or the directory they name, have to change before it can start.
     pub fn is_asked_wrongly(&self) -> bool {
+        if let StartError::Open(OpenError::Engine(error)) = self
+            && error.is_about_the_path()
+        {
+            return true;
+        }
         matches!(
             self,
             StartError::Config(_)
@@ -86,6 +91,8 @@ impl StartError {
                     OpenError::Config(_)
                         | OpenError::Identity { .. }
                         | OpenError::EmbeddedData { .. }
+                        | OpenError::OtherMembers { .. }
+                        | OpenError::NoAddress { .. }
                         | OpenError::Inconsistent { .. }
                         | OpenError::Engine(kontiki_engine::Error::InvalidArgument(_))
                 )
@@ -153,7 +160,7 @@ impl Server {
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
         let handle = node.clone();
-        let on_failure = Arc::new(move |store| handle.store_unreachable(store));
+        let on_failure = Arc::new(move |store, why: &str| handle.store_unreachable(store, why));
         tls::watch(credentials.as_ref(), &mut registry, &io);
         let for_peers = credentials.clone();
         let (for_transport, links) = (transport_metrics.clone(), Links::default());
@@ -170,7 +177,8 @@ impl Server {
             pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable).with_tls(credentials.is_some()),
             kv: Kv::new(node.clone(), retry_budget, detach),
             debug: DebugService::new(node.clone()),
-            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone()),
+            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone())
+                .of_members(config.node.members.keys().copied()),
             metrics: request_metrics,
             requests: requests.handle().clone(),
             request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),

@@ -95,8 +95,8 @@ pub trait IncomingFile: Send + 'static {
     fn finish(self, message: Bytes) -> io::Result<()>;
 }
 
-/// Called with a store to which the stream broke or could not be opened. Must not block.
-pub type OnFailure = Arc<dyn Fn(StoreId) + Send + Sync>;
+/// Called with a store to which the stream broke or could not be opened, and why. Must not block.
+pub type OnFailure = Arc<dyn Fn(StoreId, &str) + Send + Sync>;
 
 /// The sending half. Cheap to clone; dropping the last clone ends its streams.
 #[derive(Clone)]

@@ -159,7 +159,7 @@ impl Sender {
             };
             self.metrics.failures.inc();
             self.broken.store(true, Ordering::Relaxed);
-            (self.on_failure)(self.to);
+            (self.on_failure)(self.to, &format!("{}: {error}", self.address));
             if !self.outbox.lock().await.drop_queued() {
                 return;
             }

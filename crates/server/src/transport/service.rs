@@ -8,6 +8,7 @@ use crate::stopping::{Stage, Stopping};
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
 use kontiki_proto::internal::{NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
 use kontiki_raftstore::StoreId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +21,8 @@ pub struct PeerService<I> {
     metrics: TransportMetrics,
     stopping: Stopping,
     links: Links,
+    /// The stores of this node's list; `None`: any.
+    members: Option<BTreeSet<u64>>,
 }
 
 impl<I: Inbound> PeerService<I> {
@@ -32,7 +35,13 @@ impl<I: Inbound> PeerService<I> {
         links: Links,
     ) -> PeerService<I> {
         let slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        PeerService { identity, inbound, slots, metrics, stopping, links }
+        PeerService { identity, inbound, slots, metrics, stopping, links, members: None }
+    }
+
+    /// Refuses stores that are not in this node's list: it has no address to answer to, and they would wait without
+    /// knowing for what.
+    pub fn of_members(self, members: impl IntoIterator<Item = u64>) -> PeerService<I> {
+        PeerService { members: Some(members.into_iter().collect()), ..self }
     }
 
     /// The tonic service with its size limits.
@@ -43,11 +52,20 @@ impl<I: Inbound> PeerService<I> {
     fn check(&self, cluster_id: u64, from: u64, to: u64) -> Result<StoreId, Status> {
         let Identity { cluster_id: own_cluster, store_id, .. } = self.identity;
         let refusal = if cluster_id != own_cluster {
-            format!("meant for cluster {cluster_id}, this is cluster {own_cluster}; check --cluster-id")
+            format!(
+                "meant for cluster {cluster_id}, this is cluster {own_cluster}; --initial-cluster, from which the id is \
+                 derived, or else --cluster-id has to be the same on every node"
+            )
         } else if to != store_id.0 {
             format!("meant for store {to}, this is store {store_id}; check the addresses of --initial-cluster")
         } else if from == 0 || from == store_id.0 {
             format!("store {from} cannot be the sender to store {store_id}; is --store-id used twice?")
+        } else if self.members.as_ref().is_some_and(|members| !members.contains(&from)) {
+            format!(
+                "store {store_id} was started without store {from} in its --initial-cluster; the list has to be the same on \
+                 every node, and a node that was started alone stays alone: see docs/guide/serving.md, From one node to \
+                 three"
+            )
         } else {
             return Ok(StoreId(from));
         };

@@ -93,7 +93,8 @@ impl Node {
 fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions: Versions::OWN };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
-    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), Arc::new(|_| {}), None, Links::default())
+    let on_failure = Arc::new(|_, _: &str| {});
+    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), on_failure, None, Links::default())
 }
 
 /// Waits until `condition` holds.

@@ -6,6 +6,7 @@
 //! 4. Value segments and the log are sealed; then the directory's lock is released.
 
 use crate::db::Core;
+use crate::directory::LOCK;
 use crate::lock::check_wait;
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
@@ -43,15 +44,34 @@ impl Core {
         }
         let sealed = if shared.health.why_stopped().is_none() { write.seal_values(true).map(drop) } else { Ok(()) };
         let result = sealed.and_then(|()| write.close_log());
+        let lost = self.lost_directory();
         write.memtables.completions.run();
         // Before the lock is released: a reader that opens a file by its name checks after it has opened it.
         shared.context.values.store.ownership().end();
         self.close_state.directory_lock.lock().take();
-        match result {
+        match lost.map_or(result, Err) {
             // Writes had stopped before, and their callers have the error.
             Err(Error::Stopped(_)) => Ok(()),
             result => result,
         }
+    }
+
+    /// Whether the directory is not the one that was opened any more.
+    fn lost_directory(&self) -> Option<Error> {
+        let directory = &self.shared().directory;
+        let is_there =
+            self.close_state.directory_lock.lock().as_ref().is_none_or(|lock| lock.is_at(&directory.join(LOCK)));
+        (!is_there).then(|| Error::DirectoryLost { directory: directory.clone() })
+    }
+
+    /// See [`Db::check_directory`](crate::Db::check_directory).
+    pub(in crate::db) fn check_directory(&self) -> Result<()> {
+        if let Some(lost) = self.lost_directory() {
+            // An operation may have failed for it before, with an error that does not say so.
+            self.write.stop(&lost);
+            return Err(lost);
+        }
+        self.shared().health.check_writable()
     }
 
     /// When this returns none of the jobs runs, and none runs later.

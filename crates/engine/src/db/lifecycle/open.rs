@@ -31,6 +31,7 @@ use crate::db::write::WritePath;
 use crate::db::write::commit_log::CommitLog;
 use crate::db::write::memtables::Memtables;
 use crate::directory::{LOCK, absolute, create_directory, lineage, lock_directory, unfinished};
+use crate::extent::{EXTENT, doubt};
 use crate::hot::HotKeys;
 use crate::log::{NextSegments, RawRecord, Recovered, Segments, Tail, WAL_DIR, recover, refuse_missing_segments};
 use crate::measure::{Recorder, Sampler};
@@ -108,6 +109,7 @@ pub(super) fn build(
         "database opened"
     );
     let next_segments = Arc::new(next_segments(&segments, &context, &options, &recovered));
+    warn_of_doubts(env, path, &recovered, context.versions.extent().is_kept())?;
     if !read_only {
         let first = segments.list().first().map_or(recovered.next_number, |(number, _)| *number);
         context.versions.extent().note_log(first, recovered.next_number - 1)?;
@@ -136,6 +138,22 @@ pub(super) fn build(
         foreground: Foreground::default(),
         close_state: CloseState::new(directory_lock),
     })
+}
+
+/// What is legal after a crash, and may be damage: the user knows which.
+fn warn_of_doubts(env: &Env, path: &Path, recovered: &Recovered, keeps_extent: bool) -> Result<()> {
+    if let Some(end) = recovered.end.as_ref().filter(|end| end.torn) {
+        tracing::warn!(
+            "{} at offset {}: the log was cut before records that are not whole. After a power loss that is what was \
+             not yet acknowledged as durable; otherwise it is damage, and what was written last may be lost",
+            end.file.display(),
+            end.offset
+        );
+    }
+    if let Some(what) = doubt(&*env.fs, path)?.filter(|_| keeps_extent && recovered.next_number > 1) {
+        tracing::warn!("{}: {what}", path.join(EXTENT).display());
+    }
+    Ok(())
 }
 
 /// Where the log finds its next segments.

@@ -27,7 +27,15 @@ pub(super) fn start_jobs(core: &Arc<Core>) {
         commit: spawn("commit", |core| core.write.commit_step()),
         log: spawn("log", |core| log_maintenance::make_next_segment(&core.write)),
         flush: spawn("flush", |core| core.background.flush_step(&core.write)),
-        compact: spawn_idling("compact", |core| core.background.compact_step(&core.write), look),
+        compact: spawn_idling(
+            "compact",
+            |core| {
+                // The error stops writes, and the job with them.
+                let _ = core.check_directory();
+                core.background.compact_step(&core.write)
+            },
+            look,
+        ),
         values: spawn("values", |core| core.background.values_step(&core.write)),
         more_compact: (1..compactions).map(|_| spawn("compact", more_compact)).collect(),
     });

@@ -15,6 +15,7 @@ mod full_disk;
 mod idle;
 mod ingest;
 mod log_holders;
+mod lost_directory;
 mod lost_ends;
 mod model;
 mod multi_get;

@@ -170,7 +170,11 @@ struct SimLock {
     id: u64,
 }
 
-impl FileLock for SimLock {}
+impl FileLock for SimLock {
+    fn is_at(&self, path: &Path) -> bool {
+        self.state.lock().exists(path)
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

@@ -34,7 +34,7 @@ pub(super) const LAYERS: &[Layers] = &[
 const ENV: Layers = (
     "env",
     &[
-        &["codec", "error_kind", "machine", "planted", "rng"],
+        &["codec", "error_kind", "key_text", "machine", "planted", "rng"],
         &["clock", "fs", "tasks"],
         // For tests of all crates.
         &["testing"],
