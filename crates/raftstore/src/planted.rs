@@ -63,6 +63,8 @@ pub struct Planted {
     pub joint_left_at_once: bool,
     /// A sole voter sends entries before the term in which it leads is durable.
     pub lead_before_vote_is_durable: bool,
+    /// Entries leave the memory when they are handed out for apply, and not when they are applied.
+    pub evict_handed_out: bool,
     /// A learner is promoted whether or not it has caught up.
     pub promote_unseen: bool,
 }

@@ -11,6 +11,7 @@
 mod apply;
 mod changes;
 mod consistency;
+mod entries;
 mod flow;
 mod hibernate;
 mod leader_transfer;
@@ -136,6 +137,7 @@ pub(crate) struct Peer {
 
     incoming: Option<receive::Incoming>,
     serving: serve::Serving,
+    entry_reads: entries::EntryReads,
 
     flushed: u64,
     /// As reported by the leader: every live replica has the log through here.
@@ -209,6 +211,7 @@ impl Peer {
             hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
+            entry_reads: entries::EntryReads::default(),
             flushed: 0,
             replicated: 0,
             truncations: VecDeque::new(),
@@ -372,6 +375,7 @@ impl Peer {
             }
         }
         self.want_snapshot(out);
+        self.want_entries(out);
         self.start_install(out);
         self.persist_state(out);
         self.complete_reads(out);
