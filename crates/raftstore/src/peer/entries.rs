@@ -64,12 +64,13 @@ impl Peer {
     pub fn begin_read(&mut self, out: &mut Outbox) {
         self.entry_reads.is_queued = false;
         while let Some(low) = self.entry_reads.wanted.pop_first() {
-            let is_full = |follower| self.flow.full_followers.contains(&follower);
-            let bytes_max = if self.group.followers_at(low).all(is_full) {
-                0
-            } else {
-                READ_APPENDS_MAX * self.config.append_bytes_max
-            };
+            let mut waiting = self.group.followers_at(low).peekable();
+            if waiting.peek().is_none() {
+                continue; // They continue elsewhere by now.
+            }
+            let are_full = waiting.all(|follower| self.flow.full_followers.contains(&follower));
+            let bytes_max = READ_APPENDS_MAX.saturating_mul(self.config.append_bytes_max);
+            let bytes_max = if are_full { 0 } else { bytes_max };
             let Some((indices, bytes)) = self.group.evicted_from(low, bytes_max) else { continue };
             let id = out.next_read();
             self.entry_reads.reading.insert(id, low);
