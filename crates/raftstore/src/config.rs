@@ -43,6 +43,16 @@ pub struct Config {
     pub unapplied_bytes_max: usize,
     /// Bytes that the logs of all regions may take in memory; see [`crate::MemoryStatus`]. Default 512 MiB.
     pub memory_bytes_max: usize,
+    /// The share of that budget, in percent, above which applied entries are evicted from memory, the oldest first;
+    /// what followers still need of them is read back. 0: as soon as they are applied. At most 75. Default 75.
+    pub memory_evict_percent: usize,
+    /// Bytes of entries that may be read back at the same time, over all regions; they count for the budget. One read,
+    /// of four times `append_bytes_max` at most or of one entry, may be beyond it. Default 16 MiB.
+    pub reading_bytes_max: usize,
+    /// Bytes of the logs of all regions, in memory or not, above which no log is retained for followers any more, the
+    /// largest first: those that need what is gone get a snapshot. On disk they may take twice as much for a while.
+    /// Default 1 GiB.
+    pub stored_bytes_max: usize,
     /// Bytes of committed entries, over all regions, that may be in flight to the engine; the rest waits in the logs.
     /// Each region may have one apply round in flight. Default 32 MiB.
     pub applying_bytes_max: usize,
@@ -50,6 +60,9 @@ pub struct Config {
     pub append_bytes_max: usize,
     /// Append messages in flight to one follower before the leader waits for its answers. Default 256.
     pub inflight_appends_max: usize,
+    /// Bytes of entries in flight to one follower of a region before the leader waits for its answers; one append may
+    /// be beyond it. At least `append_bytes_max`. Default 32 MiB: half of what is queued for a connection.
+    pub inflight_bytes_max: usize,
     /// Bytes of committed entries that one region hands to one apply round. Default 4 MiB.
     pub apply_bytes_max: usize,
     /// Ticks between looks at whether the log can be truncated. Default 10.
@@ -107,9 +120,13 @@ impl Default for Config {
             proposal_bytes_max: 8 << 20,
             unapplied_bytes_max: 64 << 20,
             memory_bytes_max: 512 << 20,
+            memory_evict_percent: 75,
+            reading_bytes_max: 16 << 20,
+            stored_bytes_max: 1 << 30,
             applying_bytes_max: 32 << 20,
             append_bytes_max: 1 << 20,
             inflight_appends_max: 256,
+            inflight_bytes_max: 32 << 20,
             apply_bytes_max: 4 << 20,
             truncate_ticks: 10,
             truncate_entries_min: 256,
@@ -194,6 +211,15 @@ impl Config {
             &self.inflight_appends_max,
             "1 to 65536",
         )?;
+        check(
+            self.inflight_bytes_max >= self.append_bytes_max,
+            "inflight_bytes_max",
+            &self.inflight_bytes_max,
+            "at least append_bytes_max",
+        )?;
+        check(self.memory_evict_percent <= 75, "memory_evict_percent", &self.memory_evict_percent, "0 to 75")?;
+        check(self.reading_bytes_max > 0, "reading_bytes_max", &self.reading_bytes_max, "more than 0")?;
+        check(self.stored_bytes_max > 0, "stored_bytes_max", &self.stored_bytes_max, "more than 0")?;
         check(self.apply_bytes_max > 0, "apply_bytes_max", &self.apply_bytes_max, "more than 0")?;
         check(self.truncate_ticks > 0, "truncate_ticks", &self.truncate_ticks, "more than 0")?;
         check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;

@@ -16,6 +16,10 @@ pub struct PersistId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApplyId(pub u64);
 
+/// Names an [`EntriesTask`]; never used twice by a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
 /// Names an engine view that is kept for sending a region's snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewId(pub u64);
@@ -36,6 +40,8 @@ pub struct Effects {
     pub checksums: Vec<ChecksumTask>,
     /// Work on snapshot files.
     pub snapshots: Vec<SnapshotTask>,
+    /// Entries to read from streams.
+    pub entries: Vec<EntriesTask>,
     /// Observations for other parts of the node.
     pub observations: Vec<Observation>,
     /// Memtables should be flushed, in the background: the log entries of their data fill the memory. May be set often;
@@ -54,6 +60,7 @@ impl Effects {
             && self.answers.is_empty()
             && self.checksums.is_empty()
             && self.snapshots.is_empty()
+            && self.entries.is_empty()
             && self.observations.is_empty()
             && !self.flush
             && self.fault.is_none()
@@ -131,6 +138,20 @@ pub struct ChecksumTask {
     pub region: Arc<Region>,
     /// The region's applied index, which the view contains exactly. Comes back in the event.
     pub index: u64,
+}
+
+/// Read entries of a region's stream, in the background, and then [`crate::Event::EntriesRead`], always. They are
+/// durable, unless the stream is truncated, or removed, meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntriesTask {
+    /// Comes back in the event.
+    pub id: ReadId,
+    /// The region.
+    pub region: RegionId,
+    /// Their indices. They count for the store's memory budget until the event.
+    pub indices: Range<u64>,
+    /// Their bytes, about.
+    pub bytes: usize,
 }
 
 /// What came of comparing the replicas of a region.

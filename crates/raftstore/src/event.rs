@@ -1,7 +1,7 @@
 //! The inputs of a store.
 
 use crate::command::Command;
-use crate::effect::{ApplyId, PersistId, ViewId};
+use crate::effect::{ApplyId, PersistId, ReadId, ViewId};
 use crate::region::{Epoch, RegionId, StoreId, Ticket};
 use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
@@ -101,6 +101,16 @@ pub enum Event {
         file: FileId,
         /// After a lost file another snapshot is requested; any other error is a fault.
         result: Result<(), InstallError>,
+    },
+    /// An [`crate::EntriesTask`] ended.
+    EntriesRead {
+        /// The region.
+        region: RegionId,
+        /// Which.
+        id: ReadId,
+        /// The entries that the stream has, from the first index on without a gap: none if that one is gone. Or why
+        /// they cannot be read; then it is tried again when a follower asks again.
+        result: Result<Vec<Bytes>, String>,
     },
     /// A [`crate::ChecksumTask`] ended.
     Checksummed {

@@ -37,8 +37,8 @@ mod store;
 pub use checksum::Checksum;
 pub use config::{Config, ConfigError, SnapshotTables};
 pub use effect::{
-    Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, Observation, Persist,
-    PersistId, SnapshotTask, ViewId,
+    Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, EntriesTask, Observation,
+    Persist, PersistId, ReadId, SnapshotTask, ViewId,
 };
 pub use error::{Fault, FaultKind, RecoverError, RegionError};
 pub use event::Event;

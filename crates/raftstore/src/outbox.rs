@@ -2,14 +2,16 @@
 
 use crate::consensus::Entry;
 use crate::consensus::log::Position;
-use crate::effect::{Answer, ApplyId, ApplyPart, ChecksumTask, Observation, PersistId, SnapshotTask, ViewId};
+use crate::effect::{
+    Answer, ApplyId, ApplyPart, ChecksumTask, EntriesTask, Observation, PersistId, ReadId, SnapshotTask, ViewId,
+};
 use crate::error::{Fault, FaultKind};
 use crate::leadership::Leadership;
 use crate::memory::Memory;
 use crate::region::{Region, RegionId, StoreId, Ticket};
 use bytes::Bytes;
 use kontiki_engine::{StreamOp, WriteBatch};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// A region's share of an apply batch.
@@ -85,6 +87,10 @@ pub(crate) struct Outbox {
     answers: Vec<(Ticket, Answer)>,
     pub checksums: Vec<ChecksumTask>,
     pub snapshots: Vec<SnapshotTask>,
+    pub entries: Vec<EntriesTask>,
+    last_read: u64,
+    /// Regions that wait for their turn to read entries.
+    pub readers: VecDeque<RegionId>,
     pub observations: Vec<Observation>,
     pub fault: Option<Fault>,
     /// Tickets that are not answered yet.
@@ -122,6 +128,11 @@ impl Outbox {
     /// The number of open tickets.
     pub fn open_count(&self) -> usize {
         self.open.len()
+    }
+
+    pub fn next_read(&mut self) -> ReadId {
+        self.last_read += 1;
+        ReadId(self.last_read)
     }
 
     pub fn next_view(&mut self) -> ViewId {

@@ -15,6 +15,8 @@ mod leadership;
 mod lease;
 #[path = "scenarios/lifecycle.rs"]
 mod lifecycle;
+#[path = "scenarios/log_memory.rs"]
+mod log_memory;
 #[path = "scenarios/members.rs"]
 mod members;
 #[path = "scenarios/merge.rs"]

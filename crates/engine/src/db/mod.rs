@@ -38,7 +38,7 @@ pub use write::pressure::DelayReason;
 pub use write::throttle::WriteDelays;
 
 use crate::read::ReadState;
-use crate::stream::read_stream;
+use crate::stream::{read_entries, read_stream};
 use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
@@ -295,6 +295,17 @@ impl Db {
         // After the close another database may have recycled the segments: what was read is not to be trusted then.
         self.core().shared().health.check_open()?;
         contents
+    }
+
+    /// Reads the entries of a stream that exist in a range of indices, from its first one on; nothing if that one does
+    /// not exist. Reads no more of the log than that, and blocks on the disk.
+    pub fn stream_entries(&self, id: StreamId, range: std::ops::Range<u64>) -> Result<Vec<Bytes>> {
+        self.core().shared().health.check_open()?;
+        let log = &self.core().write.log;
+        let entries = read_entries(&log.streams, &log.segments, id, range);
+        // See `stream`.
+        self.core().shared().health.check_open()?;
+        entries
     }
 
     /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits

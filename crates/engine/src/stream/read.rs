@@ -1,6 +1,6 @@
 //! Reading streams back from the log.
 
-use super::index::{EntryPosition, Stream, StreamIndex};
+use super::index::{EntryPosition, StreamIndex};
 use crate::lock::Mutex;
 use crate::log::{RecordPosition, RewriteOp, Segments};
 use crate::{Error, Result, StreamContents, StreamId};
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kontiki_env::fs::File;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads entries record by record: consecutive entries often share one, and each record is checked as a whole.
@@ -39,7 +40,7 @@ pub(crate) fn read_stream(index: &Mutex<StreamIndex>, segments: &Segments, id: S
     let (stream, files) = {
         let index = index.lock();
         let Some(stream) = index.get(id).cloned() else { return Ok(StreamContents::default()) };
-        let files = hold_files(segments, &stream)?;
+        let files = hold_files(segments, stream.entries.values())?;
         (stream, files)
     };
     let mut reader = EntryReader { segments, files, record: None };
@@ -47,9 +48,34 @@ pub(crate) fn read_stream(index: &Mutex<StreamIndex>, segments: &Segments, id: S
     Ok(StreamContents { truncated_through: stream.truncated_through, state: stream.state, entries })
 }
 
-fn hold_files(segments: &Segments, stream: &Stream) -> Result<BTreeMap<u64, Arc<dyn File>>> {
+/// Reads the entries of a range that exist, in copies, so that none keeps its whole record in memory; nothing if the
+/// first one does not exist. Runs concurrently as [`read_stream`] does.
+pub(crate) fn read_entries(
+    index: &Mutex<StreamIndex>,
+    segments: &Segments,
+    id: StreamId,
+    range: Range<u64>,
+) -> Result<Vec<Bytes>> {
+    let (positions, files) = {
+        let index = index.lock();
+        let Some(stream) = index.get(id).filter(|stream| stream.entries.contains_key(&range.start)) else {
+            return Ok(Vec::new());
+        };
+        let positions: Vec<EntryPosition> = stream.entries.range(range).map(|(_, position)| *position).collect();
+        let files = hold_files(segments, positions.iter())?;
+        (positions, files)
+    };
+    let mut reader = EntryReader { segments, files, record: None };
+    let copy = |position| reader.read(position).map(|entry| Bytes::copy_from_slice(&entry));
+    positions.into_iter().map(copy).collect()
+}
+
+fn hold_files<'a>(
+    segments: &Segments,
+    positions: impl Iterator<Item = &'a EntryPosition>,
+) -> Result<BTreeMap<u64, Arc<dyn File>>> {
     let mut files = BTreeMap::new();
-    for number in stream.entries.values().map(|position| position.record.segment) {
+    for number in positions.map(|position| position.record.segment) {
         if let Entry::Vacant(vacant) = files.entry(number) {
             let missing = || Error::Bug(format!("log segment {number} went while a stream needed it"));
             vacant.insert(segments.file(number).ok_or_else(missing)?);

@@ -56,6 +56,31 @@ fn entry(stream: u64, index: u64) -> Bytes {
 }
 
 #[test]
+fn a_range_of_entries_is_read_alone() {
+    let mut world = World::new();
+    for (first, count) in [(1, 4), (5, 2), (7, 3)] {
+        let entries = (first..first + count).map(|index| entry(7, index)).collect();
+        let append = StreamOp::Append { stream: StreamId(7), first_index: first, entries };
+        let mut payload = Vec::new();
+        encode_commit(&mut payload, &crate::WriteBatch::new(), &[append]);
+        world.append(RecordKind::Commit, &payload);
+    }
+    let truncate = StreamOp::Truncate { stream: StreamId(7), through_index: 2 };
+    let mut payload = Vec::new();
+    encode_commit(&mut payload, &crate::WriteBatch::new(), &[truncate]);
+    world.append(RecordKind::Commit, &payload);
+    let read = |id, range: std::ops::Range<u64>| {
+        read_entries(&world.index, &world.segments, StreamId(id), range).expect("a healthy disk")
+    };
+    let expected = |range: std::ops::Range<u64>| range.map(|index| entry(7, index)).collect::<Vec<_>>();
+    assert_eq!(read(7, 4..8), expected(4..8));
+    assert_eq!(read(7, 3..4), expected(3..4));
+    assert_eq!(read(7, 8..30), expected(8..10), "to its end");
+    assert!(read(7, 2..5).is_empty(), "its first entry is truncated");
+    assert!(read(7, 10..11).is_empty() && read(8, 1..2).is_empty(), "nothing is there");
+}
+
+#[test]
 fn a_rewrite_reads_each_record_about_once_however_many_streams_share_it() {
     let mut world = World::new();
     for index in 1..=RECORDS {

@@ -157,3 +157,47 @@ fn a_quorums_time_is_that_of_the_slowest_of_its_fastest() {
     };
     assert_eq!((time(9, 0, 0), time(9, 5, 0), time(9, 5, 7), time(3, 3, 3)), (0, 5, 7, 3));
 }
+
+/// The appends with entries that a group sends now: to whom, and the indices.
+fn appends(group: &mut Group) -> Vec<(PeerId, Vec<u64>)> {
+    let mut found = Vec::new();
+    while let Some(ready_batch) = group.ready(Duration::ZERO, 0) {
+        let sent = ready_batch.messages.into_iter().filter(|outgoing| outgoing.message.has_entries());
+        found.extend(sent.map(|sent| (sent.to, sent.message.entries.iter().map(|entry| entry.index).collect())));
+        group.persisted(ready_batch.number);
+    }
+    found
+}
+
+#[test]
+fn a_follower_gets_evicted_entries_when_they_were_read_and_only_those_of_the_log() {
+    let mut group = leader();
+    appends(&mut group);
+    group.applied(5);
+    group.evict(5, usize::MAX);
+    // A follower's log ends at 2.
+    let refusal =
+        RaftMessage { kind: 4, term: 4, index: 9, reject: true, reject_hint: 2, log_term: 2, ..RaftMessage::default() };
+    group.step(PeerId(2), refusal, &region(), Duration::ZERO);
+    assert_eq!(appends(&mut group), [], "they are not there");
+    assert_eq!(group.take_entries_wanted().into_iter().collect::<Vec<_>>(), [3]);
+    assert_eq!(group.followers_at(3).collect::<Vec<_>>(), [PeerId(2)]);
+    let (indices, _) = group.evicted_from(3, 1 << 20).expect("it is evicted");
+    assert_eq!(indices, 3..6);
+    let read = |indices: std::ops::Range<u64>, term: u64| {
+        indices.map(|index| entry_from_wire(entry(index, term)).expect("valid")).collect::<Vec<_>>()
+    };
+    assert!(group.entries_fetched(3, read(3..6, 3)).is_err(), "those of another term");
+    assert!(group.entries_fetched(3, read(4..6, 2)).is_err(), "those of other indices");
+    assert_eq!(appends(&mut group), []);
+    assert_eq!(group.entries_fetched(3, read(3..5, 2)), Ok(()));
+    assert_eq!(appends(&mut group), [(PeerId(2), vec![3, 4])]);
+    assert_eq!(group.entries_fetched(3, read(3..5, 2)), Ok(()));
+    assert_eq!(appends(&mut group), [], "the follower is probed: it has to answer first");
+    let answer = RaftMessage { kind: 4, term: 4, index: 4, ..RaftMessage::default() };
+    group.step(PeerId(2), answer, &region(), Duration::ZERO);
+    assert_eq!(group.take_entries_wanted().into_iter().collect::<Vec<_>>(), [5]);
+    group.truncate(5);
+    assert_eq!(group.entries_fetched(5, read(5..6, 2)), Ok(()), "too late");
+    assert_eq!(appends(&mut group), []);
+}

@@ -1,18 +1,24 @@
-//! A group's log in memory: the raft crate's storage.
+//! A group's log: the raft crate's storage.
 //!
-//! All entries above the truncation mark are here, so no method of the storage can fail, and the core never sees a
-//! storage error. Durability is the caller's responsibility: entries are here as soon as a Ready is taken, and raft is
-//! notified of their persistence later.
+//! Entries are here as soon as a Ready is taken; raft is notified of their persistence later. Those that are applied
+//! may be *evicted*: only their sizes and terms stay, and their payload is in the stream. The core needs such an entry
+//! for one purpose, an append to a follower that lags, and then accepts that it is not there at the moment
+//! ([`GetEntriesContext::can_async`]). The index is noted, the entries are read in the background, and the core is
+//! asked to send again while they are here ([`EntryLog::set_fetched`]). So no method of the storage can fail in a way
+//! that the core takes for a fault. docs/internals/log-memory.md lists the core's calls.
 //!
-//! Invariants: entries are consecutive from `truncated.index + 1`; `bytes` is the sum of their accounted sizes, and
-//! `unapplied_bytes` of those above `applied`.
+//! Invariants: entries are consecutive from `truncated.index + 1`; those through `evicted_through`, and only those, are
+//! not in memory; `truncated.index <= evicted_through <= max(applied, truncated.index)`; `sizes` has one size for each.
 
+use super::positions::{Sizes, Terms};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
-use std::cell::Cell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
-/// Accounted size of an entry beyond its payload.
+/// Accounted size of an entry beyond its payload. An evicted entry still counts for so much: the engine's index of the
+/// stream has its position.
 pub(super) const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// Index and term of one position of the log.
@@ -26,10 +32,21 @@ pub struct Position {
 
 pub(super) struct EntryLog {
     truncated: Position,
+    sizes: Sizes,
+    /// Terms of the entries through `evicted_through`.
+    evicted: Terms,
+    evicted_through: u64,
+    /// The entries after those.
     entries: VecDeque<Entry>,
-    bytes: usize,
     applied: u64,
-    unapplied_bytes: usize,
+    /// Evicted entries that were read from the stream, consecutive, while the core is asked to send them.
+    fetched: Vec<Entry>,
+    /// Evicted entries with which appends to followers would begin.
+    wanted: RefCell<BTreeSet<u64>>,
+    /// How many bytes the core may still send from behind the log's end.
+    allowance: Cell<usize>,
+    /// Appends that it did not send because of that.
+    delayed: Cell<u64>,
     initial: HardState,
     members: ConfState,
     /// The snapshot that can be sent to a follower that needs one.
@@ -42,7 +59,18 @@ pub fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
 }
 
+/// The first entries of at most so many bytes in all, and at least one.
+fn within(entries: impl Iterator<Item = Entry>, bytes_max: u64) -> Vec<Entry> {
+    let (mut bytes, mut is_first) = (0, true);
+    let fits = |entry: &Entry| {
+        bytes += entry_bytes(entry) as u64;
+        std::mem::take(&mut is_first) || bytes <= bytes_max
+    };
+    entries.take_while(fits).collect()
+}
+
 impl EntryLog {
+    /// All of it in memory.
     pub fn new(
         truncated: Position,
         entries: Vec<Entry>,
@@ -50,45 +78,83 @@ impl EntryLog {
         initial: HardState,
         members: ConfState,
     ) -> EntryLog {
-        let bytes = entries.iter().map(entry_bytes).sum();
-        let unapplied_bytes = entries.iter().filter(|entry| entry.index > applied).map(entry_bytes).sum();
         let consecutive = entries.iter().zip(truncated.index + 1..).all(|(entry, index)| entry.index == index);
         assert!(consecutive, "the entries of a log are consecutive");
         assert!((truncated.index == 0) == (truncated.term == 0), "a position has an index and a term, or neither");
-        let entries = entries.into();
-        let (snapshot, snapshot_wanted) = (None, Cell::new(None));
-        EntryLog { truncated, entries, bytes, applied, unapplied_bytes, initial, members, snapshot, snapshot_wanted }
+        let mut sizes = Sizes::default();
+        entries.iter().for_each(|entry| sizes.push_back(entry_bytes(entry)));
+        EntryLog {
+            truncated,
+            sizes,
+            evicted: Terms::default(),
+            evicted_through: truncated.index,
+            entries: entries.into(),
+            applied,
+            fetched: Vec::new(),
+            wanted: RefCell::default(),
+            allowance: Cell::new(usize::MAX),
+            delayed: Cell::new(0),
+            initial,
+            members,
+            snapshot: None,
+            snapshot_wanted: Cell::new(None),
+        }
     }
 
     pub fn truncated(&self) -> Position {
         self.truncated
     }
 
+    /// Bytes of the whole log.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.sizes.total()
+    }
+
+    fn evicted_count(&self) -> usize {
+        (self.evicted_through - self.truncated.index) as usize
+    }
+
+    /// Bytes that the log takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let evicted = self.evicted_count();
+        self.bytes() - self.sizes.of_first(evicted) + evicted * ENTRY_OVERHEAD_BYTES
+    }
+
+    /// Bytes that would be released if all applied entries were evicted.
+    pub fn evictable_bytes(&self) -> usize {
+        let (evicted, applied) = (self.evicted_count(), self.count_through(self.applied));
+        let bytes = self.sizes.of_first(applied.max(evicted)) - self.sizes.of_first(evicted);
+        bytes - applied.saturating_sub(evicted) * ENTRY_OVERHEAD_BYTES
     }
 
     /// Bytes of the entries above the applied index.
     pub fn unapplied_bytes(&self) -> usize {
-        self.unapplied_bytes
+        self.bytes_after(self.applied)
+    }
+
+    /// Bytes of the entries above `index`.
+    pub fn bytes_after(&self, index: u64) -> usize {
+        self.bytes() - self.sizes.of_first(self.count_through(index))
+    }
+
+    /// The number of the log's entries at or below `index`.
+    fn count_through(&self, index: u64) -> usize {
+        index.clamp(self.truncated.index, self.last()).saturating_sub(self.truncated.index) as usize
     }
 
     /// Entries through `index` are applied.
     pub fn applied_through(&mut self, index: u64) {
         assert!(index <= self.last(), "only entries of the log are applied");
-        while self.applied < index {
-            self.applied += 1;
-            let entry = self.offset(self.applied).and_then(|offset| self.entries.get(offset));
-            self.unapplied_bytes -= entry.map_or(0, entry_bytes);
-        }
+        self.applied = self.applied.max(index);
     }
 
     pub fn last(&self) -> u64 {
-        self.truncated.index + self.entries.len() as u64
+        self.truncated.index + self.sizes.count() as u64
     }
 
+    /// Where an entry is in memory; `None` if it is not above the evicted ones.
     fn offset(&self, index: u64) -> Option<usize> {
-        index.checked_sub(self.truncated.index + 1).map(|offset| offset as usize)
+        index.checked_sub(self.evicted_through + 1).map(|offset| offset as usize)
     }
 
     pub fn append(&mut self, entries: &[Entry]) {
@@ -96,31 +162,67 @@ impl EntryLog {
         assert!(first.index > self.truncated.index && first.index <= self.last() + 1, "an append leaves no gap");
         debug_assert!(entries.windows(2).all(|pair| pair[0].index + 1 == pair[1].index), "entries are consecutive");
         debug_assert!(entries.windows(2).all(|pair| pair[0].term <= pair[1].term), "terms only grow");
+        assert!(first.index > self.applied, "what is applied stays");
         while self.last() >= first.index {
-            let dropped = self.entries.pop_back().expect("last() counts these entries");
-            assert!(dropped.index > self.applied, "what is applied stays");
-            self.bytes -= entry_bytes(&dropped);
-            self.unapplied_bytes -= entry_bytes(&dropped);
+            self.entries.pop_back().expect("entries that are not applied are in memory");
+            self.sizes.pop_back();
         }
-        let added = entries.iter().map(entry_bytes).sum::<usize>();
-        self.bytes += added;
-        self.unapplied_bytes += added;
+        entries.iter().for_each(|entry| self.sizes.push_back(entry_bytes(entry)));
         self.entries.extend(entries.iter().cloned());
-        debug_assert_eq!(self.bytes, self.entries.iter().map(entry_bytes).sum::<usize>(), "bytes are accounted");
+        self.check_sizes();
+    }
+
+    fn check_sizes(&self) {
+        debug_assert_eq!(self.evicted_count() + self.entries.len(), self.sizes.count(), "each entry has a size");
+        debug_assert_eq!(
+            self.bytes() - self.sizes.of_first(self.evicted_count()),
+            self.entries.iter().map(entry_bytes).sum::<usize>(),
+            "bytes are accounted"
+        );
+    }
+
+    /// Evicts entries through `index` at most, which are applied, the oldest first, until so many bytes are released.
+    pub fn evict(&mut self, index: u64, bytes: usize) {
+        let mut released = 0;
+        while released < bytes && self.evicted_through < index {
+            let Some(entry) = self.entries.pop_front() else { break };
+            released += entry_bytes(&entry) - ENTRY_OVERHEAD_BYTES;
+            self.evicted.push_back(Position { index: entry.index, term: entry.term });
+            self.evicted_through = entry.index;
+        }
+        self.shrink();
+        self.check_sizes();
     }
 
     /// Drops entries through `index`, which must be one of the log's.
     pub fn truncate(&mut self, index: u64) {
         assert!(index <= self.last() && index <= self.applied, "truncation stays within what is applied");
-        while self.truncated.index < index {
-            let dropped = self.entries.pop_front().expect("index is at most last()");
-            self.bytes -= entry_bytes(&dropped);
-            self.truncated = Position { index: dropped.index, term: dropped.term };
+        if index > self.truncated.index {
+            let term = self.term(index).expect("it is an entry of the log");
+            while self.truncated.index < index {
+                self.sizes.pop_front();
+                self.truncated.index += 1;
+            }
+            self.truncated.term = term;
+            self.evicted.drop_through(index);
+            while self.evicted_through < index {
+                self.entries.pop_front().expect("index is at most last()");
+                self.evicted_through += 1;
+            }
         }
-        debug_assert_eq!(self.bytes, self.entries.iter().map(entry_bytes).sum::<usize>(), "bytes are accounted");
+        self.shrink();
+        self.check_sizes();
         let useless = |snapshot: &Snapshot| snapshot.get_metadata().index < self.truncated.index;
         if self.snapshot.as_ref().is_some_and(useless) {
             self.snapshot = None;
+        }
+    }
+
+    /// Returns memory to the allocator after many entries were removed.
+    fn shrink(&mut self) {
+        const COUNT_MIN: usize = 64;
+        if self.entries.capacity() > COUNT_MIN.max(4 * self.entries.len()) {
+            self.entries.shrink_to(2 * self.entries.len());
         }
     }
 
@@ -131,7 +233,9 @@ impl EntryLog {
         assert!(!members.voters.is_empty(), "a group has members");
         let dropped_above = self.last() > position.index;
         self.entries.clear();
-        (self.bytes, self.unapplied_bytes) = (0, 0);
+        self.sizes.clear();
+        self.evicted.clear();
+        self.evicted_through = position.index;
         self.applied = position.index;
         self.truncated = position;
         self.members = members;
@@ -149,14 +253,42 @@ impl EntryLog {
         self.snapshot_wanted.take()
     }
 
-    /// Whether the entries above `index` are more than so many bytes.
-    pub fn has_more_than(&self, bytes: usize, index: u64) -> bool {
-        let above = self.entries.iter().rev().take_while(|entry| entry.index > index);
-        let mut sum = 0;
-        above.map(entry_bytes).any(|entry| {
-            sum += entry;
-            sum > bytes
-        })
+    /// The evicted entries with which the core would have begun appends, since the last call.
+    pub fn take_wanted(&self) -> BTreeSet<u64> {
+        self.wanted.take()
+    }
+
+    /// Limits the bytes that the core gets for appends: when they are used up, it gets no entries.
+    pub fn set_allowance(&self, bytes: usize) {
+        self.allowance.set(bytes);
+    }
+
+    /// Appends for which the core got no entries because of that, since the last call.
+    pub fn take_delayed(&self) -> u64 {
+        self.delayed.take()
+    }
+
+    pub fn is_evicted(&self, index: u64) -> bool {
+        index > self.truncated.index && index <= self.evicted_through
+    }
+
+    /// The evicted entries from `low` on with at most so many bytes, at least one, and their bytes.
+    pub fn evicted_from(&self, low: u64, bytes_max: usize) -> Option<(Range<u64>, usize)> {
+        let before = self.count_through(low.checked_sub(1).filter(|_| self.is_evicted(low))?);
+        let start = self.sizes.of_first(before);
+        let count = self.sizes.fitting(start.saturating_add(bytes_max)).clamp(before + 1, self.evicted_count());
+        let high = self.truncated.index + count as u64 + 1;
+        Some((low..high, self.sizes.of_first(count) - start))
+    }
+
+    /// Makes evicted entries available for the core, until they are taken away again.
+    pub fn set_fetched(&mut self, entries: Vec<Entry>) {
+        self.fetched = entries;
+    }
+
+    fn fetched_from(&self, low: u64) -> Option<&[Entry]> {
+        let first = self.fetched.first()?.index;
+        low.checked_sub(first).and_then(|offset| self.fetched.get(offset as usize..)).filter(|rest| !rest.is_empty())
     }
 }
 
@@ -170,23 +302,37 @@ impl Storage for EntryLog {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _context: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         debug_assert!(low <= high, "the start of a range is not above its end");
-        let Some(start) = self.offset(low) else { return Err(StorageError::Compacted.into()) };
+        if low <= self.truncated.index {
+            return Err(StorageError::Compacted.into());
+        }
         if high > self.last() + 1 {
             return Err(StorageError::Unavailable.into());
         }
+        let is_append = context.can_async();
+        if is_append && self.allowance.get() == 0 {
+            self.delayed.set(self.delayed.get() + 1);
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
         let count = high.saturating_sub(low) as usize;
-        let mut bytes = 0u64;
-        let mut found = Vec::new();
-        for entry in self.entries.iter().skip(start).take(count) {
-            bytes += entry_bytes(entry) as u64;
-            if bytes > bytes_max && !found.is_empty() {
-                break;
+        let found = match self.offset(low) {
+            Some(start) => within(self.entries.iter().skip(start).take(count).cloned(), bytes_max),
+            None => {
+                // Every other call is about entries that are not applied.
+                assert!(is_append, "only appends to followers need evicted entries");
+                let Some(rest) = self.fetched_from(low) else {
+                    self.wanted.borrow_mut().insert(low);
+                    return Err(StorageError::LogTemporarilyUnavailable.into());
+                };
+                within(rest.iter().take(count).cloned(), bytes_max)
             }
-            found.push(entry.clone());
+        };
+        if is_append {
+            let bytes = found.iter().map(entry_bytes).sum();
+            self.allowance.set(self.allowance.get().saturating_sub(bytes));
         }
         Ok(found)
     }
@@ -195,8 +341,14 @@ impl Storage for EntryLog {
         if index == self.truncated.index {
             return Ok(self.truncated.term);
         }
-        let Some(offset) = self.offset(index) else { return Err(StorageError::Compacted.into()) };
-        self.entries.get(offset).map(|entry| entry.term).ok_or(StorageError::Unavailable.into())
+        if index < self.truncated.index {
+            return Err(StorageError::Compacted.into());
+        }
+        let term = match self.offset(index) {
+            Some(offset) => self.entries.get(offset).map(|entry| entry.term),
+            None => self.evicted.term(index),
+        };
+        term.ok_or(StorageError::Unavailable.into())
     }
 
     fn first_index(&self) -> raft::Result<u64> {
@@ -219,3 +371,7 @@ impl Storage for EntryLog {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "log_test.rs"]
+mod tests;

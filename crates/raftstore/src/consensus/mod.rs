@@ -6,12 +6,15 @@
 //! - election timeouts come from the thread's random source: every call that may change the role ends in
 //!   [`Group::set_timeout`], which sets a timeout drawn from our own generator;
 //! - a message that no correct peer sends can make the crate panic: [`Group::step`] refuses those first;
-//! - storage errors panic: the log is in memory and has none ([`log`]);
+//! - storage errors panic: the log has everything in memory but entries for followers that lag, for which the core
+//!   accepts that they come later ([`log`]);
 //! - a restored snapshot does not move `applied`, and a campaign before it has moved panics: until the snapshot is
 //!   persisted the group neither ticks nor campaigns, then `applied` is moved at once.
 
 mod configuration;
+mod fetch;
 pub mod log;
+mod positions;
 pub mod step;
 pub mod wire;
 
@@ -103,8 +106,13 @@ pub struct Group {
     /// Planted bugs.
     joint_left_at_once: bool,
     learner_in_quorum: bool,
+    evict_handed_out: bool,
     /// Which replicas count.
     recovery: Arc<Recovery>,
+    inflight_appends_max: usize,
+    inflight_bytes_max: usize,
+    /// Proposals that were not sent to a follower because it had enough in flight.
+    appends_delayed: u64,
 }
 
 pub fn entry_to_wire(entry: &Entry) -> wire::Entry {
@@ -162,7 +170,10 @@ impl Group {
         if entries.last().is_some_and(|entry| entry.term > state.term) {
             return Err("the log's last term is newer than the recorded term".into());
         }
-        let log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
+        let mut log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
+        // What is applied begins evicted, except for what the commit of a merge needs.
+        let held = region.merging().map_or(u64::MAX, |merging| merging.replicated_index.max(truncated.index));
+        log.evict(applied.min(held), usize::MAX);
         let raft_config = raft::Config {
             id: peer.0,
             election_tick: config.election_ticks,
@@ -185,7 +196,11 @@ impl Group {
             last_vote: (state.term, state.vote),
             joint_left_at_once: config.planted().joint_left_at_once,
             learner_in_quorum: config.planted().learner_in_quorum,
+            evict_handed_out: config.planted().evict_handed_out,
             recovery: Arc::default(),
+            inflight_appends_max: config.inflight_appends_max,
+            inflight_bytes_max: config.inflight_bytes_max,
+            appends_delayed: 0,
             node,
             rng,
         };
@@ -272,7 +287,7 @@ impl Group {
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;
         message.set_entries(RepeatedField::from_vec(entries.collect()));
-        self.node.step(message).ok()?;
+        self.within_window(None, |group| group.node.step(message)).ok()?;
         assert!(self.last_index() >= first_index, "an accepted proposal is in the log");
         assert_eq!(self.term_at(first_index), Some(self.term()), "an accepted proposal is of the leader's term");
         Some(first_index)
@@ -384,10 +399,11 @@ impl Group {
         self.node.read_index(context.to_be_bytes().to_vec());
     }
 
-    /// The entries from `first` through `last`; `None` if the log does not reach back to them.
+    /// The entries from `first` through `last`; `None` if they are not all in memory.
     pub fn entries(&self, first: u64, last: u64) -> Option<Vec<Entry>> {
         let context = GetEntriesContext::empty(false);
-        let is_here = first > self.truncated().index && last <= self.last_index();
+        let store = self.node.store();
+        let is_here = first > store.truncated().index && !store.is_evicted(first) && last <= self.last_index();
         let entries = is_here.then(|| self.node.raft.raft_log.slice(first, last + 1, None, context))?;
         entries.ok().filter(|entries| entries.len() as u64 == last + 1 - first)
     }
@@ -524,7 +540,7 @@ impl Group {
 
     /// Ready batches through `number` are durable.
     pub fn persisted(&mut self, number: u64) {
-        self.node.on_persist_ready(number);
+        self.within_window(None, |group| group.node.on_persist_ready(number));
         if let Some((index, _)) = self.restoring.take_if(|(_, of)| *of <= number) {
             assert!(self.node.raft.raft_log.persisted >= index, "the batch of a snapshot makes it durable");
             if index > self.node.raft.raft_log.applied {
@@ -633,7 +649,7 @@ impl Group {
         self.node.store().truncated()
     }
 
-    /// Bytes of the log in memory.
+    /// Bytes of the log, in memory or not.
     pub fn log_bytes(&self) -> usize {
         self.node.store().bytes()
     }
@@ -657,7 +673,7 @@ impl Group {
 
     /// Whether the entries above `index` are more than so many bytes.
     pub fn has_more_than(&self, bytes: usize, index: u64) -> bool {
-        self.node.store().has_more_than(bytes, index)
+        self.node.store().bytes_after(index) > bytes
     }
 
     /// Sets the snapshot to send to a follower that needs one, until it is replaced.

@@ -220,7 +220,10 @@ impl Group {
             self.node.raft.pending_request_snapshot = raft::INVALID_INDEX;
         }
         let before = self.term();
-        let stepped = self.node.step(core);
+        let allowance = self.allowance(&core);
+        self.node.store().set_allowance(allowance);
+        let stepped = self.within_window(Some(from.0), |group| group.node.step(core));
+        self.node.store().set_allowance(usize::MAX);
         if kind == MessageType::MsgHeartbeat && before == self.term() {
             self.node.raft.pending_request_snapshot = asked_for;
         }

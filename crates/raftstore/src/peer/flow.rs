@@ -18,6 +18,7 @@
 
 use super::Peer;
 use crate::consensus::wire::RaftMessage;
+use crate::memory::Share;
 use crate::outbox::Outbox;
 use crate::region::PeerId;
 use std::collections::{BTreeSet, VecDeque};
@@ -25,7 +26,7 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Default)]
 pub(super) struct Flow {
     /// This region's share of the store's memory budget, as last counted.
-    accounted: usize,
+    accounted: Share,
     /// Appends that were accepted since then.
     taken_bytes: usize,
     /// Bytes of entries in flight to the engine, one number per apply round.
@@ -66,8 +67,8 @@ impl Peer {
 
     /// Counts what will be in the log with the next poll.
     pub(super) fn count_taken(&mut self, bytes: usize, out: &mut Outbox) {
-        let share = self.flow.accounted + bytes;
-        out.memory.replace(&mut self.flow.accounted, share);
+        let share = self.flow.accounted;
+        out.memory.replace(&mut self.flow.accounted, Share { bytes: share.bytes + bytes, ..share });
     }
 
     /// Brings the store's total up to date.
@@ -75,12 +76,15 @@ impl Peer {
         let applying: usize = self.flow.applying.iter().sum();
         let queued: usize = self.queue.iter().map(|queued| queued.bytes).sum();
         self.flow.taken_bytes = 0;
-        out.memory.replace(&mut self.flow.accounted, self.group.log_bytes() + applying + queued);
+        let bytes = self.group.memory_bytes() + applying + queued;
+        let share = Share { bytes, evictable: self.group.evictable_bytes(), stored: self.group.log_bytes() };
+        out.memory.replace(&mut self.flow.accounted, share);
+        out.memory.appends_delayed += self.group.take_appends_delayed();
     }
 
     /// The replica ends.
     pub(super) fn count_nothing(&mut self, out: &mut Outbox) {
-        out.memory.replace(&mut self.flow.accounted, 0);
+        out.memory.replace(&mut self.flow.accounted, Share::default());
     }
 
     /// Whether committed entries wait although no install has to finish first. A region without an apply round in

@@ -11,6 +11,7 @@
 mod apply;
 mod changes;
 mod consistency;
+mod entries;
 mod flow;
 mod hibernate;
 mod leader_transfer;
@@ -137,6 +138,7 @@ pub(crate) struct Peer {
 
     incoming: Option<receive::Incoming>,
     serving: serve::Serving,
+    entry_reads: entries::EntryReads,
 
     flushed: u64,
     /// As reported by the leader: every live replica has the log through here.
@@ -215,6 +217,7 @@ impl Peer {
             hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
+            entry_reads: entries::EntryReads::default(),
             flushed: 0,
             replicated: 0,
             truncations: VecDeque::new(),
@@ -387,6 +390,7 @@ impl Peer {
             }
         }
         self.want_snapshot(out);
+        self.want_entries(out);
         self.start_install(out);
         self.persist_state(out);
         self.complete_reads(out);

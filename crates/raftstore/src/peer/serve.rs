@@ -6,9 +6,9 @@
 //! *The log is retained* from the order to take the view until the follower has caught up ([`Serving::lowest_in_use`]):
 //! a follower that receives a snapshot and then finds that the log begins above it needs another one, and under a
 //! steady load yet another, without end. The retention is bounded in space by [`crate::Config::snapshot_log_bytes_max`]
-//! and the store's budget, and in time: the transport ends a send that makes no progress, and the retention for a
-//! follower whose log makes no progress ends, too. After a failed send to a store, or while its disk cannot be written,
-//! no view is taken for it for a while.
+//! and [`crate::Config::stored_bytes_max`], and in time: the transport ends a send that makes no progress, and the
+//! retention for a follower whose log makes no progress ends, too. After a failed send to a store, or while its disk
+//! cannot be written, no view is taken for it for a while.
 
 use super::Peer;
 use crate::consensus::wire::SnapshotInfo;

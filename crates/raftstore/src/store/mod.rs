@@ -6,6 +6,7 @@
 mod absorb;
 mod create;
 mod destroy;
+mod log_memory;
 mod recover;
 mod status;
 mod wake;
@@ -21,7 +22,7 @@ use crate::error::{Fault, RegionError};
 use crate::event::Event;
 use crate::families::Families;
 use crate::leadership::Leadership;
-use crate::memory::{Memory, MemoryStatus};
+use crate::memory::{Bounds, Memory, MemoryStatus};
 use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
@@ -69,6 +70,7 @@ pub struct Store {
     dirty: BTreeSet<RegionId>,
     persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
     applying: VecDeque<Applying>,
+    entry_reads: log_memory::EntryReads,
     ticks: u64,
     /// The last interval of the clock in which a tick was counted.
     ticked: Option<u128>,
@@ -83,7 +85,13 @@ impl Store {
         let readers = Arc::new(Readers::new(config.planted()));
         let file_numbers = FileNumbers::new(config.planted().snapshot_names_reused);
         let hibernation = wake::Hibernation::new(rng.child("process").next_u64());
-        let memory = Memory::new(config.memory_bytes_max, config.applying_bytes_max);
+        let memory = Memory::new(Bounds {
+            log_bytes_max: config.memory_bytes_max,
+            evict_percent: config.memory_evict_percent,
+            applying_bytes_max: config.applying_bytes_max,
+            reading_bytes_max: config.reading_bytes_max,
+            stored_bytes_max: config.stored_bytes_max,
+        });
         let out = Outbox::new(memory, Leadership::new(config.leader_priority));
         Store {
             config: Arc::new(config),
@@ -103,6 +111,7 @@ impl Store {
             dirty: BTreeSet::new(),
             persisting: VecDeque::new(),
             applying: VecDeque::new(),
+            entry_reads: log_memory::EntryReads::new(),
             ticks: 0,
             ticked: None,
             fault: None,
@@ -175,6 +184,7 @@ impl Store {
             Event::SnapshotInstalled { region, file, result } => {
                 self.with_peer(region, |peer, out| peer.installed(file, result, out));
             }
+            Event::EntriesRead { region, id, result } => self.entries_read(region, id, result),
             Event::Checksummed { region, index, result } => {
                 self.with_peer(region, |peer, out| peer.checksummed(index, result, out));
             }
@@ -222,6 +232,10 @@ impl Store {
                 self.tend_absorptions();
             }
             self.fault = self.out.fault.clone();
+        }
+        if self.fault.is_none() {
+            self.begin_reads();
+            self.evict_entries();
         }
         self.collect()
     }
@@ -312,26 +326,6 @@ impl Store {
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.relieve_memory();
         }
-    }
-
-    /// If logs take too much memory: the largest logs first release what they retain for followers, and if that is not
-    /// enough, applied entries have to be flushed.
-    fn relieve_memory(&mut self) {
-        if !self.out.memory.is_tight() {
-            return;
-        }
-        let mut peers: Vec<(&RegionId, &mut Peer)> = self.peers.iter_mut().collect();
-        peers.sort_by_key(|(_, peer)| std::cmp::Reverse(peer.group().log_bytes()));
-        let mut applied_bytes = 0;
-        for (region, peer) in peers {
-            if self.out.memory.is_tight() {
-                self.dirty.insert(*region);
-                peer.maybe_truncate(self.out.now, true, &mut self.out);
-                peer.account(&mut self.out);
-            }
-            applied_bytes += peer.group().log_bytes() - peer.group().unapplied_log_bytes();
-        }
-        self.out.flush |= self.out.memory.is_tight() && applied_bytes >= self.config.memory_bytes_max / 4;
     }
 
     /// The memory use of the logs.
@@ -496,6 +490,7 @@ impl Store {
             answers: out.take_answers(),
             checksums: std::mem::take(&mut out.checksums),
             snapshots: std::mem::take(&mut out.snapshots),
+            entries: std::mem::take(&mut out.entries),
             observations: std::mem::take(&mut out.observations),
             flush: std::mem::take(&mut out.flush),
             fault: out.fault.take(),

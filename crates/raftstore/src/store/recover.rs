@@ -13,6 +13,7 @@ use crate::peer::merge::preparations_of;
 use crate::peer::receive::Incoming;
 use crate::region::{Absorbed, PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
+use bytes::Bytes;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,19 @@ impl Store {
     /// Called once, before any event. Snapshots that were being installed are installed again from their files (the
     /// tasks come with the first poll); other snapshot files may be removed.
     pub fn recover(&mut self, meta: &dyn View, streams: Vec<(StreamId, StreamContents)>) -> Result<(), RecoverError> {
+        let ids: Vec<StreamId> = streams.iter().map(|(id, _)| *id).collect();
+        let streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
+        self.recover_from(meta, &ids, &mut |id| Ok(streams.get(&id).cloned().unwrap_or_default()))
+    }
+
+    /// The same, with streams that are read one after the other: of each log only the entries that are not applied stay
+    /// in memory.
+    pub fn recover_from(
+        &mut self,
+        meta: &dyn View,
+        streams: &[StreamId],
+        read: &mut dyn FnMut(StreamId) -> kontiki_engine::Result<StreamContents>,
+    ) -> Result<(), RecoverError> {
         assert!(self.identity.is_none(), "a store recovers once");
         let family = self.families.meta;
         let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
@@ -37,23 +51,25 @@ impl Store {
         self.recovery = Arc::new(meta::recovery(family, meta)?);
         let regions = meta::regions(family, meta)?;
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
-        let logs = streams.into_iter().map(|(stream, contents)| (RegionId(stream.0), contents));
-        let (mut logs, alone): (BTreeMap<_, _>, BTreeMap<_, _>) = logs.partition(|(id, _)| known.contains(id));
+        let logged: BTreeSet<RegionId> = streams.iter().map(|stream| RegionId(stream.0)).collect();
         let mut states = BTreeMap::new();
-        for (id, contents) in &alone {
-            states.insert(*id, log_state(*id, contents)?);
+        for id in logged.difference(&known) {
+            states.insert(*id, log_state(*id, &read(StreamId(id.0))?)?);
         }
-        for (id, contents) in alone {
-            if let Some(by) = states[&id].absorbed_by.filter(|_| is_over(id, &regions, &states)) {
-                self.recover_absorbed(id, &states[&id], by)?;
+        for (id, state) in &states {
+            if let Some(by) = state.absorbed_by.filter(|_| is_over(*id, &regions, &states)) {
+                self.recover_absorbed(*id, state, by)?;
                 continue;
             }
-            let is_here = |region| known.contains(&region) || states.contains_key(&region);
-            self.recover_log(identity.store, id, contents, is_here)?;
+            let is_here = |region| known.contains(&region) || logged.contains(&region);
+            self.recover_log(identity.store, *id, read(StreamId(id.0))?, is_here)?;
         }
         for region in regions {
             let id = region.id;
-            let contents = logs.remove(&id).ok_or_else(|| damaged(id, "its log is missing"))?;
+            if !logged.contains(&id) {
+                return Err(damaged(id, "its log is missing"));
+            }
+            let contents = read(StreamId(id.0))?;
             if region.peer_on(identity.store).is_none() {
                 self.recover_removed(region, &contents)?;
                 continue;
@@ -241,7 +257,8 @@ fn decode_entries(id: RegionId, contents: &StreamContents) -> Result<Vec<Entry>,
     let mut entries = Vec::with_capacity(contents.entries.len());
     let mut term = 0;
     for (bytes, index) in contents.entries.iter().zip(contents.truncated_through + 1..) {
-        let entry = wire::Entry::decode(bytes.clone()).map_err(|_| "it cannot be decoded");
+        // A copy: otherwise an entry that stays in memory keeps the whole record of the log in which it was.
+        let entry = wire::Entry::decode(Bytes::copy_from_slice(bytes)).map_err(|_| "it cannot be decoded");
         let entry = entry.and_then(entry_from_wire).map_err(|why| damaged(id, format_args!("entry {index}: {why}")))?;
         if entry.index != index || entry.term < term {
             return Err(damaged(id, format_args!("entry {index} says it is {} of term {}", entry.index, entry.term)));

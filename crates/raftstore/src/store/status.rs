@@ -34,8 +34,10 @@ pub struct RegionStatus {
     pub applied_index: u64,
     /// Entries through here are truncated.
     pub truncated_index: u64,
-    /// Bytes of the log in memory.
+    /// Bytes of the log, in memory or not.
     pub log_bytes: usize,
+    /// Bytes of the log in memory.
+    pub memory_bytes: usize,
     /// Those of its entries that are not applied.
     pub unapplied_bytes: usize,
 }
@@ -68,6 +70,7 @@ impl Store {
             applied_index: peer.applied().index,
             truncated_index: peer.group().truncated().index,
             log_bytes: peer.group().log_bytes(),
+            memory_bytes: peer.group().memory_bytes(),
             unapplied_bytes: peer.group().unapplied_log_bytes(),
         };
         self.peers.values().filter(|peer| !peer.is_removed()).map(status).collect()

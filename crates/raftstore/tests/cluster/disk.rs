@@ -1,9 +1,12 @@
 //! A disk that separates durable from volatile state.
 
 use super::view::Table;
+use bytes::Bytes;
 use kontiki_engine::{Commit, StreamContents, StreamId, StreamOp};
+use kontiki_raftstore::RegionId;
 use kontiki_raftstore::snapshot::FileId;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,14 @@ impl Disk {
         for op in &commit.streams {
             self.stream_op(op);
         }
+    }
+
+    /// The entries of a range that are there, if its first one is.
+    pub fn entries(&self, region: RegionId, indices: &Range<u64>) -> Vec<Bytes> {
+        let Some(contents) = self.streams.get(&StreamId(region.0)) else { return Vec::new() };
+        let Some(skipped) = indices.start.checked_sub(contents.truncated_through + 1) else { return Vec::new() };
+        let count = (indices.end - indices.start) as usize;
+        contents.entries.iter().skip(skipped as usize).take(count).cloned().collect()
     }
 
     fn stream_op(&mut self, op: &StreamOp) {

@@ -581,6 +581,7 @@ impl Cluster {
             node.paused_until = Duration::ZERO;
             node.disk_stalled_until = Duration::ZERO;
             node.apply_delay = Duration::ZERO;
+            (node.read_delay_ms_max, node.read_failures_percent) = (20, 0);
             if !node.is_up() {
                 self.start(id);
             }

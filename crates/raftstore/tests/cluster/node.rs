@@ -8,8 +8,8 @@ use kontiki_engine::{BatchOp, Commit, Family, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, InstallTarget, SnapshotHead};
 use kontiki_raftstore::{
-    Answer, Apply, ApplyId, Checksum, ChecksumTask, Config, Effects, Event, Fault, Observation, PersistId, Readers,
-    Region, RegionId, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
+    Answer, Apply, ApplyId, Checksum, ChecksumTask, Config, Effects, EntriesTask, Event, Fault, Observation, PersistId,
+    Readers, Region, RegionId, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub enum Job {
     },
     Remove {
         file: FileId,
+    },
+    /// What the stream holds at its end, if it was not read before.
+    Entries {
+        task: EntriesTask,
+        read: Option<Result<Vec<Bytes>, String>>,
     },
     /// The checksum is that of the view when it begins.
     Checksum {
@@ -135,6 +140,17 @@ pub struct Node {
     pub send_delay_ms_max: u64,
     /// How often no view can be taken.
     pub view_failures_percent: u64,
+    /// How long a read of entries takes at most, in milliseconds.
+    pub read_delay_ms_max: u64,
+    /// How often it fails.
+    pub read_failures_percent: u64,
+    /// Entries that were read, and the most that were being read at the same time, in bytes.
+    pub entries_read: usize,
+    /// Reads that found their first entry truncated.
+    pub reads_too_late: usize,
+    /// No flush ends.
+    pub flush_stalls: bool,
+    pub reading_bytes_max: usize,
     /// Views kept for snapshots.
     pub views: BTreeMap<ViewId, Table>,
     /// Views that were taken.
@@ -203,6 +219,12 @@ impl Node {
             jobs: Vec::new(),
             send_delay_ms_max: 200,
             view_failures_percent: 10,
+            read_delay_ms_max: 50,
+            read_failures_percent: 5,
+            entries_read: 0,
+            reads_too_late: 0,
+            flush_stalls: false,
+            reading_bytes_max: 0,
             views: BTreeMap::new(),
             views_taken: 0,
             inbox: VecDeque::new(),
@@ -301,6 +323,9 @@ impl Node {
 
     /// Tables now hold what is visible.
     pub fn flush(&mut self) {
+        if self.flush_stalls {
+            return;
+        }
         self.disk.tables = self.visible.clone();
         let regions = meta::regions(families::META, &self.disk.tables).expect("readable");
         let applied = regions.iter().map(|region| {
@@ -395,6 +420,12 @@ impl Node {
                         self.disk.files.remove(&file);
                     }
                 }
+                Job::Entries { task, read } => {
+                    let result = read.unwrap_or_else(|| Ok(self.disk.entries(task.region, &task.indices)));
+                    self.reads_too_late += usize::from(result.as_ref().is_ok_and(Vec::is_empty));
+                    self.entries_read += result.as_ref().map_or(0, Vec::len);
+                    self.inbox.push_back(Event::EntriesRead { region: task.region, id: task.id, result });
+                }
                 Job::Checksum { region, index, result } => {
                     self.inbox.push_back(Event::Checksummed { region, index, result });
                 }
@@ -435,6 +466,22 @@ impl Node {
         for task in effects.snapshots {
             self.start_job(task, now, rng);
         }
+        for task in effects.entries {
+            self.start_read(task, now, rng);
+        }
+        let reading = self.jobs.iter().map(|(_, job)| if let Job::Entries { task, .. } = job { task.bytes } else { 0 });
+        self.reading_bytes_max = self.reading_bytes_max.max(reading.sum());
+    }
+
+    /// Reads the stream now or later, so that truncation, and the end of the replica, come before and after.
+    fn start_read(&mut self, task: EntriesTask, now: Duration, rng: &mut Rng) {
+        assert!(!task.indices.is_empty() && task.bytes > 0, "a read is of something: {task:?}");
+        let read = match rng.below(100) {
+            percent if percent < self.read_failures_percent => Some(Err("a disk that fails".to_owned())),
+            percent => (percent % 2 == 0).then(|| Ok(self.disk.entries(task.region, &task.indices))),
+        };
+        let due = now + Duration::from_millis(rng.below(self.read_delay_ms_max + 1));
+        self.jobs.push((due, Job::Entries { task, read }));
     }
 
     fn start_checksum(&mut self, task: ChecksumTask, now: Duration, rng: &mut Rng) {

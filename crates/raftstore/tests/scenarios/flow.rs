@@ -123,9 +123,15 @@ fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
 }
 
 #[test]
-fn a_full_budget_asks_for_a_flush_and_drains() {
+fn a_full_disk_budget_asks_for_a_flush_and_drains() {
     // Only what the store requests is flushed: without that the logs could never be truncated.
-    let config = Config { log_bytes_max: 64 << 20, memory_bytes_max: 256 << 10, ..narrow() };
+    let config = Config {
+        log_bytes_max: 64 << 20,
+        memory_bytes_max: 256 << 10,
+        stored_bytes_max: 512 << 10,
+        snapshot_log_bytes_max: 256 << 20,
+        ..narrow()
+    };
     let mut cluster = Cluster::with_config(5, 3, config);
     let away = cluster.wait_leader() % 3 + 1;
     cluster.crash(away);
@@ -133,7 +139,7 @@ fn a_full_budget_asks_for_a_flush_and_drains() {
         cluster.put_surely(&[b'a' + (i % 8) as u8], &[b'v'; 4096]);
     }
     let leader = cluster.wait_leader();
-    assert!(cluster.status(leader).truncated_index > 100, "1.2 MiB went through a budget of 256 KiB");
+    assert!(cluster.status(leader).truncated_index > 100, "1.2 MiB went through a budget of 512 KiB");
     cluster.settle();
 }
 

@@ -67,6 +67,15 @@ fn followers_without_bounds_are_found() {
 }
 
 #[test]
+fn entries_that_are_evicted_before_they_are_applied_are_found() {
+    let planted = Planted { evict_handed_out: true, ..Planted::default() };
+    let config = Config { planted, memory_evict_percent: 0, ..random::hasty() };
+    finds(SEEDS_MAX, "only appends to followers need evicted entries", |seed| {
+        random::run(seed, config.clone()).settle();
+    });
+}
+
+#[test]
 fn snapshots_without_locks_are_found() {
     is_found(Planted { snapshot_without: Some(families::TXN_LOCK), ..Planted::default() }, "differ");
 }

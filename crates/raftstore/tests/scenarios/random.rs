@@ -119,16 +119,18 @@ pub fn hasty() -> Config {
 
 #[test]
 fn random_faults_from_200_seeds() {
-    let (mut lease_reads, mut installs) = (0, 0);
+    let (mut lease_reads, mut installs, mut entries_read) = (0, 0, 0);
     for seed in 0..200 {
-        let mut cluster = run(seed, hasty());
+        let memory_evict_percent = if seed % 2 == 0 { 0 } else { 75 };
+        let mut cluster = run(seed, Config { memory_evict_percent, ..hasty() });
         cluster.settle();
+        entries_read += cluster.nodes.values().map(|node| node.entries_read).sum::<usize>();
         lease_reads += cluster.checker.lease_reads;
         installs += cluster.nodes.values().map(|node| node.installs).sum::<usize>();
     }
     assert!(
-        lease_reads > 10_000 && installs > 20,
-        "the runs cover enough lease reads and installs: {lease_reads}, {installs}"
+        lease_reads > 10_000 && installs > 20 && entries_read > 1_000,
+        "the runs cover enough lease reads, installs and entries read back: {lease_reads}, {installs}, {entries_read}"
     );
 }
 

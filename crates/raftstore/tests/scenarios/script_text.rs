@@ -158,6 +158,7 @@ pub fn job(job: &Job, sends_fail: bool) -> String {
         Job::Send { to, .. } => format!("sends its snapshot to store {to}"),
         Job::Install { file, .. } => format!("installs the snapshot at index {}", file.snapshot.index),
         Job::Checksum { index, .. } => format!("has the checksum at index {index}"),
+        Job::Entries { task, .. } => format!("reads the entries {:?} of its stream", task.indices),
         Job::Remove { file } => format!("removes the file of the snapshot at index {}", file.snapshot.index),
     }
 }

@@ -121,6 +121,18 @@ pub struct Counters {
     pub log_memory_bytes: Gauge,
     /// Their budget.
     pub log_memory_bytes_max: Gauge,
+    /// Bytes of entries that are being read back from the logs on disk, for followers that lag.
+    pub log_reading_bytes: Gauge,
+    /// Entries that were read back since the start.
+    pub log_entries_read: Gauge,
+    /// Reads of the logs on disk that failed since the start.
+    pub log_reads_failed: Gauge,
+    /// Bytes of raft logs in memory or not, over all regions.
+    pub log_stored_bytes: Gauge,
+    /// Their bound, above which no log is retained for followers.
+    pub log_stored_bytes_max: Gauge,
+    /// Appends delayed since the start because a follower had enough in flight.
+    pub appends_delayed: Gauge,
     /// Bytes of committed entries in flight to the engine.
     pub applying_bytes: Gauge,
     /// Appends from leaders and proposals refused since the start because the logs in memory were full.
@@ -133,6 +145,12 @@ impl Counters {
         self.snapshots_abandoned.set(memory.abandoned_snapshots);
         self.log_memory_bytes.set(memory.log_bytes as u64);
         self.log_memory_bytes_max.set(memory.log_bytes_max as u64);
+        self.log_reading_bytes.set(memory.reading_bytes as u64);
+        self.log_entries_read.set(memory.entries_read);
+        self.log_reads_failed.set(memory.failed_reads);
+        self.log_stored_bytes.set(memory.stored_bytes as u64);
+        self.log_stored_bytes_max.set(memory.stored_bytes_max as u64);
+        self.appends_delayed.set(memory.appends_delayed);
         self.applying_bytes.set(memory.applying_bytes as u64);
         self.log_memory_refused.set(memory.refused);
     }

@@ -9,7 +9,7 @@ use crate::planted::{self, Bug};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Error as EngineError, Snapshot, WriteBatch};
 use kontiki_placement::{Now, Output, WriteId};
-use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, RegionId, StoreId};
+use kontiki_raftstore::{Answer, Effects, Event, Observation, ReadId, RegionError, RegionId, StoreId};
 use std::sync::atomic::Ordering;
 
 impl Driver {
@@ -60,6 +60,9 @@ impl Driver {
         }
         for task in effects.snapshots {
             self.start_snapshot_task(task);
+        }
+        if !effects.entries.is_empty() {
+            self.surveys.entries(effects.entries);
         }
         for observation in effects.observations {
             self.observe(observation, now);
@@ -166,6 +169,22 @@ impl Driver {
             Err(error) => self.stop(StopReason::Engine { doing: "applied committed entries", error }),
         }
         self.feed_lanes();
+    }
+
+    /// A read of a log ended.
+    pub(super) fn entries_read(
+        &mut self,
+        region: RegionId,
+        id: ReadId,
+        result: Result<Vec<Bytes>, EngineError>,
+        now: Now,
+    ) {
+        if let Err(error @ EngineError::Corruption { .. }) = &result {
+            // A leader with a whole log can bring its followers up to date.
+            self.handle().met_damage(region, error);
+        }
+        let result = result.map_err(|error| error.to_string());
+        self.store.handle(Event::EntriesRead { region, id, result }, now.monotonic);
     }
 
     fn answer(&mut self, pending: Pending, answer: Answer, now: Now) {

@@ -212,11 +212,7 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
 
 /// Recovers the replicas of the directory.
 pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
-    let mut streams = Vec::new();
-    for id in db.streams() {
-        streams.push((id, db.stream(id)?));
-    }
-    store.recover(&db.snapshot(), streams)?;
+    store.recover_from(&db.snapshot(), &db.streams(), &mut |id| db.stream(id))?;
     Ok(())
 }
 

@@ -37,6 +37,7 @@ mod checksums;
 mod convert;
 mod counters;
 mod effects;
+mod entry_reads;
 mod error;
 mod first_regions;
 mod flusher;
@@ -436,6 +437,7 @@ impl Driver {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
             Input::Check { region, reply } => self.begin_check(region, Some(reply), now),
+            Input::EntriesRead { region, id, result } => self.entries_read(region, id, result, now),
             Input::Checksummed { region, index, result } => self.checksum_ended(region, index, result, now),
             Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
             Input::StopLeading { reply } => self.stop_leading(reply, now),

@@ -3,6 +3,7 @@
 //!
 //! Each query is repeated only when it has been answered, so a stalled disk causes one wait and no queue.
 
+use super::entry_reads::EntryReads;
 use super::inbox::{Inbox, Input};
 use super::size_survey::{RegionSize, SizeLimits, survey};
 use crate::families;
@@ -12,7 +13,7 @@ use kontiki_engine::{Db, Direction, Error as EngineError, Range, SequenceNumber,
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::{Region, RegionId, meta};
+use kontiki_raftstore::{EntriesTask, Region, RegionId, meta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -79,6 +80,7 @@ pub(super) struct Surveys {
     task: Option<Box<dyn TaskHandle>>,
     wanted_sizes: WantedSizes,
     sizes_task: Option<Box<dyn TaskHandle>>,
+    entry_reads: EntryReads,
 }
 
 impl Surveys {
@@ -94,10 +96,11 @@ impl Surveys {
         };
         let task = Some(env.tasks.spawn("surveys", Box::new(move || job.step())));
         let wanted_sizes = WantedSizes::default();
+        let entry_reads = EntryReads::start(env, db, inbox);
         let (sizes, db, inbox) = (wanted_sizes.clone(), db.clone(), inbox.clone());
         let step = move || survey_next(&db, &sizes, &inbox);
         let sizes_task = Some(env.tasks.spawn("region-sizes", Box::new(step)));
-        Surveys { wanted, task, wanted_sizes, sizes_task }
+        Surveys { wanted, task, wanted_sizes, sizes_task, entry_reads }
     }
 
     pub(super) fn flushed(&self) {
@@ -124,6 +127,11 @@ impl Surveys {
         }
     }
 
+    /// Reads entries of logs.
+    pub(super) fn entries(&self, tasks: Vec<EntriesTask>) {
+        self.entry_reads.begin(tasks);
+    }
+
     fn ask(&self, question: impl FnOnce(&mut Wanted)) {
         question(&mut self.wanted.lock());
         if let Some(task) = &self.task {
@@ -134,6 +142,7 @@ impl Surveys {
     /// Stops the jobs: they are not running when this returns.
     pub(super) fn stop(&mut self) {
         (self.task, self.sizes_task) = (None, None);
+        self.entry_reads.stop();
     }
 }
 

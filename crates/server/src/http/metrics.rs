@@ -21,6 +21,7 @@ impl fmt::Debug for NodeCollector {
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
+        self.logs(&mut encoder)?;
         self.snapshots(&mut encoder)?;
         self.placement(&mut encoder)?;
         self.consistency(&mut encoder)?;
@@ -90,6 +91,23 @@ impl NodeCollector {
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
         gauge(encoder, "disk_full", "1 while writes are refused for lack of disk space", u64::from(status.disk_full))
+    }
+
+    /// Entries of raft logs that are not in memory, and what followers have not answered.
+    fn logs(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let c = self.0.counters();
+        let read = "Entries read back from raft logs on disk for followers that lag";
+        count(encoder, "raft_log_entries_read", read, c.log_entries_read.get())?;
+        let failed = "Reads of raft logs on disk that failed; they are repeated";
+        count(encoder, "raft_log_reads_failed", failed, c.log_reads_failed.get())?;
+        let delayed = "Appends delayed because a follower had the maximum of bytes in flight";
+        count(encoder, "raft_appends_delayed", delayed, c.appends_delayed.get())?;
+        let reading = "Bytes of entries that are being read back from raft logs on disk";
+        gauge(encoder, "raft_log_reading_bytes", reading, c.log_reading_bytes.get())?;
+        let stored = "Bytes of raft logs in memory or not, all regions";
+        gauge(encoder, "raft_log_stored_bytes", stored, c.log_stored_bytes.get())?;
+        let stored_max = "Bytes of raft logs above which none is retained for followers";
+        gauge(encoder, "raft_log_stored_bytes_max", stored_max, c.log_stored_bytes_max.get())
     }
 
     fn snapshots(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -144,6 +144,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Of these, those that were taken in as tables.
     pub snapshots_as_tables: u64,
+    /// Entries that were read back from logs for followers.
+    pub entries_read: u64,
     /// Virtual time that passed.
     pub virtual_time: Duration,
     /// The readable trace, if it was requested.
@@ -388,6 +390,7 @@ pub fn run(plan: &Plan) -> Report {
     sizes = sizes.with_priorities(&mut rng.child("priorities"), plan.nodes);
     sizes = sizes.with_checks(&mut rng.child("checks"));
     sizes = sizes.with_tables(&mut rng.child("tables"));
+    sizes = sizes.with_eviction(&mut rng.child("eviction"));
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);

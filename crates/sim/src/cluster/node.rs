@@ -84,6 +84,14 @@ pub struct Sizes {
     pub unapplied_bytes_max: usize,
     /// Bytes of a node's logs in memory.
     pub memory_bytes_max: usize,
+    /// The share of it above which applied entries are evicted.
+    pub memory_evict_percent: usize,
+    /// Bytes of entries that are read back at the same time.
+    pub reading_bytes_max: usize,
+    /// Bytes of a node's logs above which none is retained for followers.
+    pub stored_bytes_max: usize,
+    /// Bytes of entries in flight to a follower.
+    pub inflight_bytes_max: usize,
     /// Bytes of entries in flight to the engine.
     pub applying_bytes_max: usize,
     /// Percentage of requests whose caller hangs up.
@@ -123,6 +131,10 @@ impl Sizes {
             entry_bytes_max: usual.proposal_bytes_max,
             unapplied_bytes_max: usual.unapplied_bytes_max,
             memory_bytes_max: usual.memory_bytes_max,
+            memory_evict_percent: usual.memory_evict_percent,
+            reading_bytes_max: usual.reading_bytes_max,
+            stored_bytes_max: usual.stored_bytes_max,
+            inflight_bytes_max: usual.inflight_bytes_max,
             applying_bytes_max: usual.applying_bytes_max,
             hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
             hibernate_ticks: 0,
@@ -138,6 +150,20 @@ impl Sizes {
     pub fn with_hibernation(self, rng: &mut Rng) -> Sizes {
         let hibernate_ticks = if rng.chance(1, 2) { 1 + rng.below(12) } else { 0 };
         Sizes { hibernate_ticks, ..self }
+    }
+
+    /// Evicts entries as soon as they are applied, in half of all worlds, reads few of them at a time, and has few
+    /// bytes in flight.
+    pub fn with_eviction(self, rng: &mut Rng) -> Sizes {
+        if rng.chance(1, 2) {
+            return self;
+        }
+        Sizes {
+            memory_evict_percent: 0,
+            reading_bytes_max: 1 << rng.below(16),
+            inflight_bytes_max: self.round_bytes << rng.below(6),
+            ..self
+        }
     }
 
     /// Lets leaders move to one of the nodes in a third of all worlds.
@@ -202,6 +228,8 @@ pub struct ClusterNode {
     snapshots_as_tables: u64,
     /// Comparisons of replicas that earlier processes ended.
     checks_ended: u64,
+    /// Entries that earlier processes read back.
+    entries_read: u64,
     /// A test has taken a key from it.
     is_damaged: bool,
 }
@@ -275,6 +303,7 @@ impl ClusterNode {
             snapshots_installed,
             snapshots_as_tables: 0,
             checks_ended: 0,
+            entries_read: 0,
             is_damaged: false,
         }
     }
@@ -320,6 +349,11 @@ impl ClusterNode {
     pub fn snapshots_as_tables(&self) -> u64 {
         let now = self.handle().map_or(0, |handle| handle.counters().snapshots_installed_as_tables.get());
         self.snapshots_as_tables + now
+    }
+
+    /// Entries that were read back from logs, by all processes so far.
+    pub fn entries_read(&self) -> u64 {
+        self.entries_read + self.handle().map_or(0, |handle| handle.counters().log_entries_read.get())
     }
 
     /// Comparisons of replicas that ended, by all processes so far.
@@ -368,6 +402,10 @@ impl SimNode for ClusterNode {
                 raft.proposal_bytes_max = sizes.entry_bytes_max;
                 raft.unapplied_bytes_max = sizes.unapplied_bytes_max;
                 raft.memory_bytes_max = sizes.memory_bytes_max;
+                raft.memory_evict_percent = sizes.memory_evict_percent;
+                raft.reading_bytes_max = sizes.reading_bytes_max;
+                raft.stored_bytes_max = sizes.stored_bytes_max;
+                raft.inflight_bytes_max = sizes.inflight_bytes_max.max(sizes.round_bytes);
                 raft.applying_bytes_max = sizes.applying_bytes_max;
                 raft.snapshot_catch_up_ticks_max = 60;
                 raft.truncate_entries_min = sizes.truncate_entries_min;
@@ -411,6 +449,7 @@ impl SimNode for ClusterNode {
         self.snapshots_installed = self.snapshots_installed();
         self.snapshots_as_tables = self.snapshots_as_tables();
         self.checks_ended = self.checks_ended();
+        self.entries_read = self.entries_read();
         self.process = None;
     }
 

@@ -132,6 +132,8 @@ bugs! {
     FollowersUnbounded: Raftstore(|planted| planted.followers_unbounded = true);
     /// The log is not retained for a snapshot in flight.
     LogNotHeld: Raftstore(|planted| planted.log_not_held = true);
+    /// Entries leave the memory when they are handed out for apply.
+    EvictHandedOut: Raftstore(|planted| planted.evict_handed_out = true);
     /// Snapshots lack the transactional locks.
     SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without = Some(families::TXN_LOCK));
     /// Entries that are committed while a snapshot is installed are applied at once.

@@ -102,6 +102,7 @@ impl Scenario {
                 unapplied_bytes_max: (8 << 10) << rng.below(2),
                 memory_bytes_max: (64 << 10) << rng.below(2),
                 applying_bytes_max: (1 << 10) << rng.below(4),
+                stored_bytes_max: (64 << 10) << rng.below(6),
                 ..sizes
             },
         }

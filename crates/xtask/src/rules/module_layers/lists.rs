@@ -131,6 +131,7 @@ const RAFTSTORE_PEER: Layers = (
             "apply",
             "changes",
             "consistency",
+            "entries",
             "flow",
             "hibernate",
             "leader_transfer",
@@ -152,7 +153,7 @@ const RAFTSTORE_PEER: Layers = (
 
 /// A recovery leaves replicas that are not complete to `create`.
 const RAFTSTORE_STORE: Layers =
-    ("raftstore::store", &[&["absorb", "create", "destroy", "status", "wake"], &["recover"]]);
+    ("raftstore::store", &[&["absorb", "create", "destroy", "log_memory", "status", "wake"], &["recover"]]);
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.
 const PLACEMENT: Layers = (
@@ -200,7 +201,8 @@ const SERVER_DRIVER: Layers = (
         &["inconsistent", "install", "membership"],
         &["message"],
         &["inbox"],
-        &["checksums", "snapshots", "surveys"],
+        &["checksums", "entry_reads", "snapshots"],
+        &["surveys"],
         &["handle"],
         &["calls", "hand_over", "log_disk"],
         &["change_members", "checks", "effects", "heartbeat", "merge", "split"],
