@@ -251,7 +251,8 @@ pub(crate) fn replicated_by(mut context: &[u8]) -> Option<u64> {
         return None;
     }
     let input = &mut context;
-    (get_u8(input).ok()?, get_epoch(input)?, get_u8(input).ok()?, get_slice(input).ok()?);
+    let (_format, _epoch, _kind) = (get_u8(input).ok()?, get_epoch(input)?, get_u8(input).ok()?);
+    let _target = get_slice(input).ok()?;
     get_varint(input).ok()
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::ServeOptions;
-use crate::driver::StoreChange;
+use crate::driver::{NodeError, NodeHandle, RegionContext, StoreChange};
 use kontiki_env::testing::loopback_address;
 use kontiki_proto::kvrpcpb::*;
 use kontiki_proto::metapb;

@@ -44,7 +44,7 @@ impl Peer for Before {
 fn transport(address: String, versions: Versions, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address)]);
-    let on_failure = Arc::new(|_| ());
+    let on_failure = Arc::new(|_, _: &str| ());
     Transport::start(identity, &addresses, Handle::current(), metrics.clone(), on_failure, None, Links::default())
 }
 
