@@ -31,7 +31,8 @@ fuzz_target!(|input: (bool, Vec<u8>, Vec<u8>)| {
         end_key: Bytes::new(),
         epoch: command.epoch,
         peers: vec![Peer { id: PeerId(1), store: StoreId(1) }],
-        roles: Default::default(), merges: Default::default(),
+        roles: Default::default(),
+        merges: Default::default(),
         space: Space::Data,
     };
     let is_write = matches!(command.action, Action::Write(_));
