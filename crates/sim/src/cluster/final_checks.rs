@@ -201,6 +201,7 @@ impl Cluster {
         let mut regions: Vec<Region> = regions.into_iter().filter(|region| region.space == Space::Data).collect();
         regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
         self.regions = regions.len();
+        self.merges = regions.iter().map(|region| region.merges.absorbed.len()).sum();
         // A region that a split makes begins with the changes of its parent.
         self.member_changes = regions.iter().map(|region| region.epoch.conf_version - 1).max().unwrap_or(0);
         let ends = regions.iter().map(|region| &region.end_key);
@@ -255,6 +256,7 @@ impl Cluster {
             hibernations: self.checks.watch.hibernations(),
             checks: self.world.nodes().map(|(_, node)| node.checks_ended()).sum(),
             regions: self.regions,
+            merges: self.merges,
             member_changes: self.member_changes,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),

@@ -138,6 +138,8 @@ pub struct Report {
     pub states: usize,
     /// Data regions at the end.
     pub regions: usize,
+    /// Regions that these have taken over, as far as their descriptors remember.
+    pub merges: usize,
     /// Changes of their replicas, as their epochs say.
     pub member_changes: u64,
     /// Snapshots that were installed.
@@ -169,6 +171,7 @@ pub struct Cluster {
     keys_checked: usize,
     keys_not_checked: usize,
     regions: usize,
+    merges: usize,
     member_changes: u64,
 }
 
@@ -212,6 +215,7 @@ impl Cluster {
             keys_checked: 0,
             keys_not_checked: 0,
             regions: 0,
+            merges: 0,
             member_changes: 0,
         }
     }

@@ -140,6 +140,8 @@ bugs! {
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
     /// A learner's answers count for the leader's lease.
     LearnerInQuorum: Raftstore(|planted| planted.learner_in_quorum = true);
+    /// The target of a merge does not wait until the source's replica on its store has everything.
+    MergeWithoutTail: Raftstore(|planted| planted.merge_without_tail = true);
     /// A joint configuration ends for the consensus core when it begins.
     JointLeftAtOnce: Raftstore(|planted| planted.joint_left_at_once = true);
     /// A sole voter sends entries before the term in which it leads is durable.
