@@ -4,15 +4,15 @@
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
 use crate::consensus::wire::{
-    AbsorbedRecord, Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage,
+    AbsorberRecord, Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage,
 };
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::recovery::Recovery;
 use crate::region::{
-    Absorbed, Epoch, MemberChange, Merges, Merging, Peer, PeerId, Region, RegionId, RoleChange, Space, StoreId,
-    StoreIdentity,
+    Absorbed, Absorber, Epoch, MemberChange, Merges, Merging, Peer, PeerId, Region, RegionId, RoleChange, Space,
+    StoreId, StoreIdentity,
 };
 use crate::snapshot::{self, SnapshotFile, SnapshotId};
 use bytes::Bytes;
@@ -124,7 +124,7 @@ fn messages_of_hibernation() {
     let agreed = StoreMessage { hibernate: Some(Hibernate { agreed: true, ..asked }), ..of_region.clone() };
     let asked = StoreMessage { hibernate: Some(asked), ..of_region };
     let alive = StoreMessage { from_store: 1, to_store: 300, alive: 0x0102_0304_0506_0708, ..StoreMessage::default() };
-    let absorbed_by = Some(AbsorbedRecord { region: 3, version: 12 });
+    let absorbed_by = Some(AbsorberRecord { region: 3, version: 12 });
     check_message("absorbed", &StoreMessage { absorbed_by, ..empty_message() });
     check_message("merge-failed", &StoreMessage { merge_failed: 500, knows_merges: true, ..empty_message() });
     let leadership = StoreMessage { unable_to_lead: true, leader_priority: -3, ..alive.clone() };
@@ -224,7 +224,7 @@ fn the_state_of_a_group() {
     check_golden(&golden("group-state"), &encode_group_state(&state));
     let read = decode_group_state(&read_golden(&golden("group-state"))).expect("a state of this version");
     assert_eq!(read, state);
-    let absorbed_by = Some(AbsorbedRecord { region: 3, version: 12 });
+    let absorbed_by = Some(AbsorberRecord { region: 3, version: 12 });
     let absorbed = GroupState { absorbed_by, snapshot: None, made_by: 0, ..state };
     check_golden(&golden("group-state-absorbed"), &encode_group_state(&absorbed));
     let read_absorbed = decode_group_state(&read_golden(&golden("group-state-absorbed")));
@@ -244,7 +244,10 @@ fn view(batch: &WriteBatch) -> MapView {
 fn the_descriptor_of_a_region_that_merges() {
     let target_epoch = Epoch { conf_version: 3, version: 12 };
     let merging = Merging { target: RegionId(3), target_epoch, replicated_index: 480, prepared_index: 500 };
-    let absorbed = vec![Absorbed { region: RegionId(9), version: 2 }, Absorbed { region: RegionId(8), version: 4 }];
+    let absorbed = vec![
+        Absorbed { region: RegionId(9), version: 3, by: RegionId(8) },
+        Absorbed { region: RegionId(8), version: 4, by: RegionId(2) },
+    ];
     let merges = Merges { preparing: Some(Box::new(merging)), absorbed };
     let region = Region { merges, ..region() };
     let mut batch = WriteBatch::new();
@@ -300,10 +303,10 @@ fn the_record_of_an_unsafe_recovery() {
 #[test]
 fn a_tombstone() {
     check_tombstone("meta-tombstone", None);
-    check_tombstone("meta-tombstone-absorbed", Some(Absorbed { region: RegionId(3), version: 12 }));
+    check_tombstone("meta-tombstone-absorbed", Some(Absorber { region: RegionId(3), version: 12 }));
 }
 
-fn check_tombstone(name: &str, absorbed: Option<Absorbed>) {
+fn check_tombstone(name: &str, absorbed: Option<Absorber>) {
     let tombstone = Tombstone { peer: PeerId(2001), conf_version: 7, absorbed };
     let mut batch = WriteBatch::new();
     meta::put_tombstone(META, &mut batch, RegionId(2), tombstone);

@@ -22,7 +22,7 @@ use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
 use crate::error::RecoverError;
 use crate::recovery::Recovery;
-use crate::region::{Absorbed, PeerId, Region, RegionId, StoreId, StoreIdentity};
+use crate::region::{Absorber, PeerId, Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Commit, Direction, Durability, Family, Range, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{get_u8, get_u64, put_u64};
@@ -146,7 +146,7 @@ pub(crate) struct Tombstone {
     /// Of the descriptor that no longer had it.
     pub conf_version: u64,
     /// The region exists no more: it was merged into this one, which had this version then.
-    pub absorbed: Option<Absorbed>,
+    pub absorbed: Option<Absorber>,
 }
 
 impl Tombstone {
@@ -189,7 +189,7 @@ pub(crate) fn tombstones(meta: Family, view: &dyn View) -> Result<BTreeMap<Regio
         let mut number = || get_u64(&mut rest).map_err(|_| malformed());
         let (peer, conf_version) = (PeerId(number()?), number()?);
         let absorbed = match number() {
-            Ok(absorber) => Some(Absorbed { region: RegionId(absorber), version: number()? }),
+            Ok(absorber) => Some(Absorber { region: RegionId(absorber), version: number()? }),
             Err(_) => None,
         };
         if !rest.is_empty() {

@@ -6,6 +6,7 @@ mod merges;
 #[cfg(test)]
 pub(crate) use members::tests as members_test;
 pub use members::{MemberChange, PeerRole, RoleChange};
+pub(crate) use merges::Absorber;
 pub use merges::{ABSORBED_MAX, Absorbed, Merges, Merging};
 
 use bytes::Bytes;

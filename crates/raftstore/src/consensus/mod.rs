@@ -170,10 +170,7 @@ impl Group {
         if entries.last().is_some_and(|entry| entry.term > state.term) {
             return Err("the log's last term is newer than the recorded term".into());
         }
-        let mut log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
-        // What is applied begins evicted, except for what the commit of a merge needs.
-        let held = region.merging().map_or(u64::MAX, |merging| merging.replicated_index.max(truncated.index));
-        log.evict(applied.min(held), usize::MAX);
+        let log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
         let raft_config = raft::Config {
             id: peer.0,
             election_tick: config.election_ticks,
@@ -409,13 +406,16 @@ impl Group {
     }
 
     /// Appends entries that are known to be committed and that did not come from the leader; everything through
-    /// `commit` is. Does nothing if the log lacks what is before them.
-    pub fn catch_up(&mut self, entries: &[Entry], commit: u64) {
+    /// `commit` is. Does nothing if the log lacks what is before them. `Err`: another history is committed here.
+    pub fn catch_up(&mut self, entries: &[Entry], commit: u64) -> Result<(), &'static str> {
         let raft = &mut self.node.raft;
         let missing: Vec<Entry> =
             entries.iter().filter(|entry| entry.index > raft.raft_log.committed).cloned().collect();
         if let Some(first) = missing.first() {
-            let Ok(term) = raft.raft_log.term(first.index - 1) else { return };
+            let Ok(term) = raft.raft_log.term(first.index - 1) else { return Ok(()) };
+            if first.term < term {
+                return Err("the end of its log, from the commit of its merge, is older than what is committed here");
+            }
             let last_term = missing.last().map_or(0, |last| last.term);
             if last_term > raft.term {
                 raft.become_follower(last_term, 0);
@@ -426,6 +426,7 @@ impl Group {
             raft.raft_log.commit_to(commit);
         }
         self.set_timeout();
+        Ok(())
     }
 
     /// Sends heartbeats now, if this group leads.

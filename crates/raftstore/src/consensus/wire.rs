@@ -154,7 +154,7 @@ pub struct StoreMessage {
     pub knows_merges: bool,
     /// Without a raft message: the region exists no more, another one took its range over.
     #[prost(message, optional, tag = "24")]
-    pub absorbed_by: Option<AbsorbedRecord>,
+    pub absorbed_by: Option<AbsorberRecord>,
     /// Without a raft message, to the leader of a source: the merge that was prepared at this index will not be
     /// committed.
     #[prost(uint64, tag = "25")]
@@ -224,7 +224,7 @@ pub struct RegionRecord {
     /// The region is the source of this merge.
     #[prost(message, optional, tag = "8")]
     pub merging: Option<MergingRecord>,
-    /// The regions that it took over, by ascending version.
+    /// The regions that it took over, and those that these had taken over.
     #[prost(message, repeated, tag = "9")]
     pub absorbed: Vec<AbsorbedRecord>,
 }
@@ -249,6 +249,19 @@ pub struct MergingRecord {
 pub struct AbsorbedRecord {
     #[prost(uint64, tag = "1")]
     pub region: u64,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// By which it was taken over.
+    #[prost(uint64, tag = "3")]
+    pub by: u64,
+}
+
+/// What took a region over.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct AbsorberRecord {
+    #[prost(uint64, tag = "1")]
+    pub region: u64,
+    /// Its version since then.
     #[prost(uint64, tag = "2")]
     pub version: u64,
 }
@@ -298,7 +311,7 @@ pub struct GroupState {
     /// The region that takes this one's range over, with its version from then on: the command is committed, and only
     /// the log is left when tables hold its result.
     #[prost(message, optional, tag = "10")]
-    pub absorbed_by: Option<AbsorbedRecord>,
+    pub absorbed_by: Option<AbsorberRecord>,
 }
 
 impl From<&Region> for RegionRecord {
@@ -326,8 +339,10 @@ impl From<&Region> for RegionRecord {
                 prepared_index: merging.prepared_index,
             }),
             absorbed: {
-                let record =
-                    |absorbed: &Absorbed| AbsorbedRecord { region: absorbed.region.0, version: absorbed.version };
+                let record = |absorbed: &Absorbed| {
+                    let Absorbed { region, version, by } = *absorbed;
+                    AbsorbedRecord { region: region.0, version, by: by.0 }
+                };
                 region.merges.absorbed.iter().map(record).collect()
             },
         }
@@ -376,10 +391,13 @@ impl RegionRecord {
     }
 
     fn merges(&self) -> Result<Merges, &'static str> {
-        let absorbed = |record: &AbsorbedRecord| Absorbed { region: RegionId(record.region), version: record.version };
+        let absorbed = |record: &AbsorbedRecord| {
+            let AbsorbedRecord { region, version, by } = *record;
+            Absorbed { region: RegionId(region), version, by: RegionId(by) }
+        };
         let absorbed: Vec<Absorbed> = self.absorbed.iter().map(absorbed).collect();
-        let is_in_order = absorbed.is_sorted_by_key(|absorbed| absorbed.version);
-        if !is_in_order || absorbed.len() > ABSORBED_MAX || absorbed.iter().any(|absorbed| absorbed.region.0 == 0) {
+        let is_malformed = |absorbed: &Absorbed| absorbed.region.0 == 0 || absorbed.by.0 == 0;
+        if absorbed.len() > 2 * ABSORBED_MAX || absorbed.iter().any(is_malformed) {
             return Err("a region with a malformed list of those that it took over");
         }
         let preparing = self.merging.map(|record| {

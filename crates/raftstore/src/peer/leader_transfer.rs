@@ -161,7 +161,7 @@ impl Peer {
         }
     }
 
-    fn any_target(&self, out: &Outbox) -> Option<region::Peer> {
+    pub(super) fn any_target(&self, out: &Outbox) -> Option<region::Peer> {
         if !self.can_be_replaced(out) {
             return None;
         }

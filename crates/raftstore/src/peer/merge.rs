@@ -6,12 +6,12 @@
 
 use super::Peer;
 use crate::command::{self, Action, Carrier, Change, Command};
-use crate::consensus::wire::{AbsorbedRecord, StoreMessage};
+use crate::consensus::wire::{AbsorberRecord, StoreMessage};
 use crate::consensus::{Entry, EntryType, entry_from_wire, entry_to_wire, log::entry_bytes, wire};
-use crate::error::RegionError;
+use crate::error::{Fault, FaultKind, RegionError};
 use crate::meta::{self, put_region};
 use crate::outbox::{AbsorptionBegun, AbsorptionHanded, Outbox};
-use crate::region::{Absorbed, Merging, PeerId, Region};
+use crate::region::{Absorber, Merging, PeerId, Region, RegionId};
 use prost::Message;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Merge {
     /// Term and index of the last commit or rollback that this replica proposed as leader.
     ended: (u64, u64),
     /// As a source: its range is taken over, and this replica is stopped.
-    absorbed_by: Option<Absorbed>,
+    pub(super) absorbed_by: Option<Absorber>,
 }
 
 impl Merge {
@@ -156,6 +156,11 @@ impl Peer {
         self.merge.is_source_ready
     }
 
+    /// Whether a committed merge is not handed out yet.
+    pub fn has_merge_waiting(&self) -> bool {
+        self.merge.waiting.is_some()
+    }
+
     /// Whether a committed merge waits for its source.
     pub fn waits_for_source(&self) -> bool {
         self.merge.waiting.is_some() && !self.merge.is_source_ready
@@ -170,6 +175,11 @@ impl Peer {
     /// There is no replica of the source here any more: this one asks for a snapshot, and does not stand for election.
     pub fn source_is_lost(&mut self) {
         self.merge.is_source_lost = true;
+    }
+
+    /// Whether it could serve as a leader: its data are here, and nothing keeps it from applying what is committed.
+    pub(super) fn can_apply(&self) -> bool {
+        !self.waits_for_install() && !self.waits_for_source()
     }
 
     /// Whether only a snapshot brings this replica on.
@@ -240,37 +250,47 @@ impl Peer {
 
     /// Takes entries of this region's log that are known to be committed, from the commit of the merge in its target:
     /// the other replicas may exist no more.
-    pub fn catch_up(&mut self, entries: &[Entry], commit: u64, out: &mut Outbox) {
+    /// Returns whether they were taken: while a snapshot is installed they are not.
+    pub fn catch_up(&mut self, entries: &[Entry], commit: u64, out: &mut Outbox) -> bool {
         self.wake(out.now);
-        if !self.waits_for_install() {
-            self.group.catch_up(entries, commit);
+        let takes = !self.waits_for_install();
+        if takes && let Err(what) = self.group.catch_up(entries, commit) {
+            out.fail(Fault { region: self.region.id, what: what.to_owned(), kind: FaultKind::Unable });
         }
+        takes
+    }
+
+    /// Whether it has applied the preparation at this index, for this target.
+    pub fn has_prepared(&self, target: RegionId, index: u64) -> bool {
+        self.region.merging().is_some_and(|merging| (merging.target, merging.prepared_index) == (target, index))
     }
 
     /// The source's replica stops: its state is complete, and the merge is committed. From now on it says nothing.
-    pub fn be_absorbed(&mut self, by: Absorbed, out: &mut Outbox) {
+    pub fn be_absorbed(&mut self, by: Absorber, out: &mut Outbox) {
         self.merge.absorbed_by = Some(by);
+        // What follows the preparation in the log has no effect.
+        self.refuse_proposals(RegionError::EpochNotMatch { current: vec![Region::clone(&self.members)] }, out);
         self.be_removed(out);
         out.persisting.insert(self.region.id);
         self.persist_state(out);
     }
 
     /// Which region takes this one's range over.
-    pub fn absorbed_by(&self) -> Option<Absorbed> {
+    pub fn absorbed_by(&self) -> Option<Absorber> {
         self.merge.absorbed_by
     }
 
     /// As the log's state blob says it.
-    pub(super) fn absorbed_record(&self) -> Option<AbsorbedRecord> {
-        self.merge.absorbed_by.map(|by| AbsorbedRecord { region: by.region.0, version: by.version })
+    pub(super) fn absorbed_record(&self) -> Option<AbsorberRecord> {
+        self.merge.absorbed_by.map(|by| AbsorberRecord { region: by.region.0, version: by.version })
     }
 
     /// A replica that lost the source asks for a snapshot, repeatedly.
-    pub(super) fn tick_merge(&mut self) {
+    pub(super) fn tick_merge(&mut self, out: &Outbox) {
         if self.merge.is_source_lost && self.ticks.is_multiple_of(self.config.heartbeat_ticks as u64) {
             if self.leads() {
-                let other = self.members.peers.iter().find(|peer| peer.id != self.me.id);
-                other.map(|peer| peer.store).into_iter().for_each(|store| self.transfer_leader(store));
+                let other = self.any_target(out).map(|peer| peer.store);
+                other.into_iter().for_each(|store| self.transfer_leader(store));
             } else {
                 self.group.request_snapshot();
             }

@@ -79,7 +79,7 @@ impl Peer {
             let follows = self.group.role() == Role::Follower && self.group.leader() == Some(from.id);
             let admitted = follows
                 && out.leadership.is_able()
-                && !self.waits_for_install()
+                && self.can_apply()
                 && order.term == self.group.term()
                 && !self.promise.knows_void(order)
                 && (!has_promised || self.promise.excepts(order));

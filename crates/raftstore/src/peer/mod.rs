@@ -41,7 +41,7 @@ use crate::error::RegionError;
 use crate::families::Families;
 use crate::outbox::Outbox;
 use crate::readers::{Publication, Slot};
-use crate::region::{self, Absorbed, PeerId, Region, StoreId, Ticket};
+use crate::region::{self, Absorber, PeerId, Region, StoreId, Ticket};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -153,7 +153,7 @@ pub(crate) struct Peer {
     /// A membership change that was handed out for apply has removed this replica, or a merge.
     removed: bool,
     /// This merge did, without it.
-    left_over: Option<Absorbed>,
+    left_over: Option<Absorber>,
     /// The region whose command made this one, until tables hold the descriptor.
     made_by: u64,
 }
@@ -329,7 +329,7 @@ impl Peer {
         self.tick_lost();
         self.tick_members(out);
         self.tick_joint(out);
-        self.tick_merge();
+        self.tick_merge(out);
         self.tick_replica_reads(out);
         self.tick_consistency(out);
         self.tick_hibernation(out);
@@ -344,8 +344,7 @@ impl Peer {
     }
 
     fn may_campaign(&mut self, out: &Outbox) -> bool {
-        let has_data = !self.waits_for_install() && !self.has_lost_source();
-        out.leadership.is_able() && !self.has_promised(out.now) && has_data
+        out.leadership.is_able() && !self.has_promised(out.now) && self.can_apply()
     }
 
     pub fn campaign(&mut self, out: &Outbox) {

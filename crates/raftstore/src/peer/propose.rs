@@ -200,6 +200,13 @@ impl Peer {
         }
     }
 
+    /// Answers proposals that are in the log and will have no effect.
+    pub(super) fn refuse_proposals(&mut self, error: RegionError, out: &mut Outbox) {
+        while let Some(proposed) = self.proposals.pop_front() {
+            self.forget(proposed, Answer::Refused(error.clone()), out);
+        }
+    }
+
     /// Answers proposals through `index` that will not be seen at apply, because a snapshot contains their outcome.
     pub(super) fn drop_all_proposals(&mut self, out: &mut Outbox) {
         while let Some(proposed) = self.proposals.pop_front() {

@@ -69,7 +69,7 @@ impl Peer {
         let busy = self.waits_for_install() && !lost;
         // A snapshot that replaces a lost file must contain everything that the log above the file contains, because
         // that is acknowledged.
-        let short = lost && file.id.index < self.group.last_index();
+        let short = (lost || self.has_lost_source()) && file.id.index < self.group.last_index();
         if busy || short || file.region.peer(self.me.id) != Some(self.me) {
             // The leader sends again when it sees that this replica is still behind.
             return self.discard(file.name(), out);

@@ -2,7 +2,7 @@
 
 use super::Peer;
 use crate::outbox::Outbox;
-use crate::region::Absorbed;
+use crate::region::Absorber;
 
 impl Peer {
     /// Whether a membership change has removed this replica.
@@ -22,6 +22,7 @@ impl Peer {
         self.refuse_reads(out);
         self.refuse_replica_reads(out);
         self.stop_serving(out);
+        self.forget_merges();
         self.outstanding.iter_mut().for_each(|outstanding| outstanding.messages.clear());
         self.deferred.clear();
         // If a poll is under way it records the state, with the term of entries that it appends.
@@ -41,13 +42,13 @@ impl Peer {
     }
 
     /// Another region has taken its range over, and this replica has missed it: its data are of no use.
-    pub fn be_left_over(&mut self, by: Absorbed, out: &mut Outbox) {
-        self.left_over = Some(by);
+    pub fn be_left_over(&mut self, by: Absorber, out: &mut Outbox) {
+        (self.left_over, self.merge.absorbed_by) = (Some(by), None);
         self.be_removed(out);
     }
 
     /// Which region has taken its range over without it.
-    pub fn left_over(&self) -> Option<Absorbed> {
+    pub fn left_over(&self) -> Option<Absorber> {
         self.left_over
     }
 

@@ -5,16 +5,17 @@
 
 use super::{Epoch, Region, RegionId};
 
-/// Merges that a descriptor remembers. Older ones are forgotten: they only matter to replicas that were away since.
-pub const ABSORBED_MAX: usize = 16;
+/// Merges of a region that its descriptor remembers, and as many of those that it took over. Older ones are forgotten:
+/// they only matter to replicas that were away since.
+pub const ABSORBED_MAX: usize = 64;
 
 /// A region's part in merges. Empty for most regions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merges {
     /// The region is the source of a merge, and accepts nothing until that is committed or rolled back.
     pub preparing: Option<Box<Merging>>,
-    /// The regions whose ranges it took over, and those that these had taken over: the last [`ABSORBED_MAX`], by
-    /// ascending version.
+    /// The regions whose ranges it took over, in order, and those that these had taken over: of each kind the last
+    /// [`ABSORBED_MAX`].
     pub absorbed: Vec<Absorbed>,
 }
 
@@ -38,6 +39,17 @@ pub struct Absorbed {
     pub region: RegionId,
     /// The version of the other one since then.
     pub version: u64,
+    /// The other one.
+    pub by: RegionId,
+}
+
+/// What took a region over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Absorber {
+    /// Which region.
+    pub region: RegionId,
+    /// Its version since then.
+    pub version: u64,
 }
 
 impl Region {
@@ -52,22 +64,27 @@ impl Region {
         self.merges.absorbed.iter().any(|absorbed| absorbed.region == source)
     }
 
-    /// Whether it is certain that no merge of `source` was committed since the target, which this region is or has
-    /// taken over, had `version`. It is not, if merges since then may be forgotten.
-    pub fn has_not_absorbed(&self, source: RegionId, version: u64) -> bool {
-        let absorbed = &self.merges.absorbed;
-        let remembers = absorbed.len() < ABSORBED_MAX || absorbed[0].version <= version;
+    /// Whether it is certain that no merge of `source` into `target`, which this region is or has taken over, was
+    /// committed since the target had `version`. It is not, if merges since then may be forgotten.
+    pub fn has_not_absorbed(&self, source: RegionId, target: RegionId, version: u64) -> bool {
+        let is_own = |absorbed: &&Absorbed| (absorbed.by == self.id) == (target == self.id);
+        let is_full = self.merges.absorbed.iter().filter(is_own).count() >= ABSORBED_MAX;
+        // Those of one region are forgotten in their order.
+        let mut of_target = self.merges.absorbed.iter().filter(|absorbed| absorbed.by == target);
+        let remembers = !is_full || of_target.any(|absorbed| absorbed.version <= version);
         remembers && !self.has_absorbed(source)
     }
 
     /// What is remembered after this region, with `version`, took over the range of `source`.
     pub(crate) fn absorbing(&self, source: &Region, version: u64) -> Merges {
-        let mut absorbed = self.merges.absorbed.clone();
-        absorbed.extend(source.merges.absorbed.iter().copied());
-        absorbed.push(Absorbed { region: source.id, version });
-        absorbed.sort_by_key(|absorbed| absorbed.version);
-        absorbed.drain(..absorbed.len().saturating_sub(ABSORBED_MAX));
-        Merges { preparing: None, absorbed }
+        let (mut own, mut inherited): (Vec<Absorbed>, Vec<Absorbed>) =
+            self.merges.absorbed.iter().partition(|absorbed| absorbed.by == self.id);
+        inherited.extend(source.merges.absorbed.iter());
+        own.push(Absorbed { region: source.id, version, by: self.id });
+        for list in [&mut own, &mut inherited] {
+            list.drain(..list.len().saturating_sub(ABSORBED_MAX));
+        }
+        Merges { preparing: None, absorbed: inherited.into_iter().chain(own).collect() }
     }
 }
 

@@ -16,13 +16,13 @@
 use super::Store;
 use crate::command::{Action, Command};
 use crate::consensus::Entry;
-use crate::consensus::wire::{AbsorbedRecord, StoreMessage};
+use crate::consensus::wire::{AbsorberRecord, StoreMessage};
 use crate::effect::{ApplyId, Observation, PersistId, SnapshotTask};
-use crate::error::RegionError;
+use crate::error::{Fault, FaultKind, RegionError};
 use crate::meta::{self, Tombstone};
 use crate::outbox::{AbsorptionBegun, AbsorptionHanded};
 use crate::peer::Peer;
-use crate::region::{Absorbed, Epoch, Region, RegionId, StoreId};
+use crate::region::{Absorber, Epoch, Region, RegionId, StoreId};
 use crate::snapshot::FileId;
 use kontiki_engine::{StreamId, StreamOp};
 use prost::Message;
@@ -54,6 +54,9 @@ enum Stage {
     CatchesUp,
     /// It is stopped; that is durable with this persist.
     Stopping(PersistId),
+    /// The target may hand its commit out.
+    Ready,
+    /// Only a snapshot of the target helps.
     Lost,
 }
 
@@ -69,6 +72,7 @@ struct Ending {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EndingStage {
     Applying(ApplyId),
+    Applied,
     Visible,
     Removing(PersistId),
 }
@@ -101,6 +105,7 @@ impl Store {
             let stage = Stage::Begun;
             self.absorption.waiting.insert(target, Waiting { source, version, prepared_index, entries, stage });
         }
+        self.hide_absorbed();
         let targets: Vec<RegionId> = self.absorption.waiting.keys().copied().collect();
         for target in targets {
             while self.out.fault.is_none() && self.tend_absorption(target) {}
@@ -109,15 +114,16 @@ impl Store {
 
     /// Does what is next for a commit that waits. Returns whether there may be more.
     fn tend_absorption(&mut self, target: RegionId) -> bool {
-        let waits = self.peers.get(&target).is_some_and(Peer::waits_for_source);
+        let waits = self.peers.get(&target).is_some_and(Peer::has_merge_waiting);
         let Some(waiting) = self.absorption.waiting.get_mut(&target).filter(|_| waits) else {
             // A snapshot took the place of its log, or it was removed.
-            self.absorption.waiting.remove(&target);
+            self.give_source_up(target);
             return false;
         };
         let source = waiting.source;
         let Some(peer) = self.peers.get_mut(&source) else {
-            self.miss_source(target, source);
+            let is_gone = self.creation.tombstones.contains_key(&source);
+            self.miss_source(target, is_gone);
             return false;
         };
         match waiting.stage {
@@ -126,36 +132,58 @@ impl Store {
                 if !is_durable || persist == self.out.persist_id || !peer.is_still() {
                     return false;
                 }
-                self.absorption.waiting.remove(&target);
+                waiting.stage = Stage::Ready;
                 self.with_peer(target, |peer, _| peer.source_is_ready());
                 self.poll_region(target);
                 return false;
             }
             _ if peer.is_removed() => return false,
-            _ if peer.applied().index >= waiting.prepared_index => {
+            _ if peer.has_lost_snapshot() => self.miss_source(target, true),
+            _ if peer.has_prepared(target, waiting.prepared_index) => {
                 // It keeps its place among the readers until its range is the target's: it only refuses.
-                peer.be_absorbed(Absorbed { region: target, version: waiting.version }, &mut self.out);
+                peer.be_absorbed(Absorber { region: target, version: waiting.version }, &mut self.out);
                 self.ticking.remove(&source);
                 waiting.stage = Stage::Stopping(self.out.persist_id);
             }
-            Stage::Begun => {
+            _ if peer.applied().index >= waiting.prepared_index => {
+                let what = format!(
+                    "region {target} takes it over as of its entry {}, which is another one here: it went on without that \
+                     after an unsafe recovery",
+                    waiting.prepared_index
+                );
+                self.out.fail(Fault { region: source, what, kind: FaultKind::Unable });
+                return false;
+            }
+            // While its data are installed it takes nothing.
+            Stage::Begun if peer.catch_up(&waiting.entries, waiting.prepared_index, &mut self.out) => {
                 waiting.stage = Stage::CatchesUp;
-                peer.catch_up(&waiting.entries, waiting.prepared_index, &mut self.out);
                 self.poll_region(source);
             }
-            Stage::CatchesUp | Stage::Lost => return false,
+            Stage::Begun | Stage::CatchesUp | Stage::Ready | Stage::Lost => return false,
         }
-        true
+        self.absorption.waiting.get(&target).is_some_and(|waiting| waiting.stage != Stage::Lost)
     }
 
-    /// There is no replica of the source: the split that makes it is not applied here yet, or it is gone.
-    fn miss_source(&mut self, target: RegionId, source: RegionId) {
-        if self.creation.tombstones.contains_key(&source)
+    /// A commit does not wait any more. If its source was stopped for it, that one is of no use.
+    fn give_source_up(&mut self, target: RegionId) {
+        let Some(waiting) = self.absorption.waiting.remove(&target) else { return };
+        let is_stopped = |peer: &&Peer| peer.absorbed_by().is_some_and(|by| by.region == target);
+        if let Some(by) = self.peers.get(&waiting.source).filter(is_stopped).and_then(Peer::absorbed_by) {
+            self.with_peer(waiting.source, |peer, out| peer.be_left_over(by, out));
+            self.tend_removed(waiting.source);
+        }
+    }
+
+    /// There is no replica of the source, or it has no data: the split that makes it is not applied here yet, or it is
+    /// gone.
+    fn miss_source(&mut self, target: RegionId, is_gone: bool) {
+        if is_gone
             && let Some(waiting) = self.absorption.waiting.get_mut(&target)
             && waiting.stage != Stage::Lost
         {
             waiting.stage = Stage::Lost;
-            tracing::warn!(region = target.0, source = source.0, "the source of a merge is gone; a snapshot is needed");
+            let source = waiting.source.0;
+            tracing::warn!(region = target.0, source, "the source of a merge is gone; a snapshot is needed");
             self.with_peer(target, |peer, _| peer.source_is_lost());
         }
     }
@@ -177,7 +205,7 @@ impl Store {
             for other in self.absorption.ending.values_mut().filter(|other| other.target == source) {
                 (other.target, other.index) = (target, index);
             }
-            let absorbed = peer.absorbed_by().or(Some(Absorbed { region: target, version: 0 }));
+            let absorbed = peer.absorbed_by().or(Some(Absorber { region: target, version: 0 }));
             let tombstone = Tombstone { peer: peer.id(), conf_version: peer.conf_version(), absorbed };
             let files = peer.needed_files().collect();
             let stage = EndingStage::Applying(self.out.apply_id);
@@ -189,12 +217,26 @@ impl Store {
     pub(super) fn absorb_applied(&mut self, apply: ApplyId) {
         for (source, ending) in &mut self.absorption.ending {
             if matches!(ending.stage, EndingStage::Applying(id) if id <= apply) {
+                ending.stage = EndingStage::Applied;
+                self.dirty.insert(*source);
+            }
+        }
+    }
+
+    /// The targets have published their ranges: the sources are not among the readers any more.
+    fn hide_absorbed(&mut self) {
+        let mut is_any = false;
+        for (source, ending) in &mut self.absorption.ending {
+            if ending.stage == EndingStage::Applied {
                 ending.stage = EndingStage::Visible;
+                is_any = true;
                 self.readers.remove(*source);
                 self.out.observations.push(Observation::RegionMerged { region: *source, into: ending.target });
             }
         }
-        self.absorb_flushed();
+        if is_any {
+            self.absorb_flushed();
+        }
     }
 
     /// Tables hold more than before: the logs of sources whose end they hold go.
@@ -286,7 +328,9 @@ impl Store {
     /// Whether it is certain that the merge is not committed, and never will be.
     fn has_failed(&self, source: RegionId, target: RegionId, epoch: Epoch) -> bool {
         let is_over = |region: &&Arc<Region>| region.id != target || is_newer(region.epoch, epoch);
-        self.heir_of(target).filter(is_over).is_some_and(|region| region.has_not_absorbed(source, epoch.version))
+        self.heir_of(target)
+            .filter(is_over)
+            .is_some_and(|region| region.has_not_absorbed(source, target, epoch.version))
     }
 
     /// Whether this replica of a source has missed that the merge was committed: the target's replica here got past it
@@ -299,27 +343,27 @@ impl Store {
 
     fn end_left_over(&mut self, source: RegionId, target: RegionId) {
         let version = self.heir_of(target).map_or(0, |region| region.epoch.version);
-        let by = Absorbed { region: target, version };
+        let by = Absorber { region: target, version };
         tracing::info!(region = source.0, into = target.0, "a replica of a region that was merged is left over");
         self.with_peer(source, |peer, out| peer.be_left_over(by, out));
     }
 
     /// Another store says that `region` exists no more.
-    pub(super) fn learn_absorbed(&mut self, region: RegionId, by: AbsorbedRecord) {
+    pub(super) fn learn_absorbed(&mut self, region: RegionId, by: AbsorberRecord) {
         let Some(peer) = self.peers.get(&region).filter(|peer| !peer.is_removed()) else { return };
         let target = RegionId(by.region);
         // The target's replica here needs this one until it is past the merge.
         let is_past = self.peers.get(&target).is_none_or(|target| target.region().epoch.version >= by.version);
         let is_needed = self.absorption.waiting.values().any(|waiting| waiting.source == region);
         if is_past && !is_needed && !self.creation.is_splitting(region) && !self.creation.begins(target) {
-            let by = Absorbed { region: target, version: by.version };
+            let by = Absorber { region: target, version: by.version };
             tracing::info!(region = peer.region().id.0, into = target.0, "this region was merged while it was away");
             self.with_peer(region, |peer, out| peer.be_left_over(by, out));
         }
     }
 
     /// What took the range of a region over that has no replica here any more, if one did.
-    fn absorber_of(&self, region: RegionId) -> Option<Absorbed> {
+    fn absorber_of(&self, region: RegionId) -> Option<Absorber> {
         let ending = self.absorption.ending.get(&region).map(|ending| &ending.tombstone);
         ending.or_else(|| self.creation.tombstones.get(&region)).and_then(|tombstone| tombstone.absorbed)
     }
@@ -329,18 +373,23 @@ impl Store {
         let Some(by) = self.absorber_of(RegionId(envelope.region)) else { return false };
         let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
         if is_ours && envelope.absorbed_by.is_none() {
-            let absorbed_by = Some(AbsorbedRecord { region: by.region.0, version: by.version });
+            let absorbed_by = Some(AbsorberRecord { region: by.region.0, version: by.version });
             let answer = StoreMessage { absorbed_by, ..self.answer_to(envelope) };
             self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
         }
         true
     }
 
-    /// The replicas here of regions that a region with this descriptor, from a snapshot, has taken over. `Err`: one of
-    /// them cannot end now.
+    /// The replicas here of regions that a region with this descriptor, from a snapshot, has taken over, or another one
+    /// before it. Besides those that it lists: a region has its first key as long as it exists, so one whose first key
+    /// is another region's in a newer version exists no more. `Err`: one of them cannot end now.
     pub(super) fn absorbed_here(&mut self, region: &Region) -> Result<Vec<RegionId>, RegionId> {
-        let absorbed = region.merges.absorbed.iter().map(|absorbed| absorbed.region);
-        let here: Vec<RegionId> = absorbed.filter(|id| self.peers.contains_key(id)).collect();
+        let is_over = |other: &Region| {
+            let is_newer = other.space == region.space && other.epoch.version < region.epoch.version;
+            region.has_absorbed(other.id) || is_newer && region.contains(&other.start_key)
+        };
+        let others = self.peers.values().map(Peer::members).filter(|other| other.id != region.id);
+        let here: Vec<RegionId> = others.filter(|other| is_over(other)).map(|other| other.id).collect();
         for id in &here {
             let peer = &self.peers[id];
             if self.creation.is_splitting(*id) || !peer.is_quiet() {
@@ -352,7 +401,7 @@ impl Store {
     }
 
     /// A snapshot of the region that has taken them over takes the place of these replicas, with this poll's persist.
-    pub(super) fn end_absorbed(&mut self, sources: Vec<RegionId>, by: Absorbed) {
+    pub(super) fn end_absorbed(&mut self, sources: Vec<RegionId>, by: Absorber) {
         for source in sources {
             let Some(mut peer) = self.peers.remove(&source) else { continue };
             tracing::info!(region = source.0, into = by.region.0, "a snapshot replaces a region that was merged");

@@ -28,7 +28,7 @@ use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::recovery::Recovery;
-use crate::region::{Absorbed, Region, RegionId, StoreId, StoreIdentity, Ticket};
+use crate::region::{Absorber, Region, RegionId, StoreId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
@@ -406,7 +406,7 @@ impl Store {
         let Ok(absorbed) = self.absorbed_here(&file.region) else { return self.out.snapshots.push(remove) };
         let others: Vec<RegionId> = absorbed.iter().copied().chain([file.id.region]).collect();
         let is_excluded = is_removed || needs_log || self.overlapping(&file.region, &others).is_some();
-        let (id, by) = (file.name(), Absorbed { region: file.id.region, version: file.region.epoch.version });
+        let (id, by) = (file.name(), Absorber { region: file.id.region, version: file.region.epoch.version });
         let Some(peer) = self.peers.get_mut(&file.id.region) else { return };
         let from = if is_excluded { None } else { peer.sender(&envelope) };
         let raft = envelope.raft.filter(|raft| file.is_announced_by(raft));

@@ -3,7 +3,7 @@
 use super::Store;
 use super::create::Waiting;
 use crate::consensus::log::Position;
-use crate::consensus::wire::{self, AbsorbedRecord, GroupState};
+use crate::consensus::wire::{self, AbsorberRecord, GroupState};
 use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
@@ -11,7 +11,7 @@ use crate::peer::Recovered;
 use crate::peer::members::removals_of;
 use crate::peer::merge::preparations_of;
 use crate::peer::receive::Incoming;
-use crate::region::{Absorbed, PeerId, Region, RegionId, Space, StoreId};
+use crate::region::{Absorber, PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
 use bytes::Bytes;
 use kontiki_engine::{StreamContents, StreamId, View};
@@ -111,10 +111,10 @@ impl Store {
     }
 
     /// The rest of a replica whose range another region has taken over: its log.
-    fn recover_absorbed(&mut self, id: RegionId, state: &GroupState, by: AbsorbedRecord) -> Result<(), RecoverError> {
+    fn recover_absorbed(&mut self, id: RegionId, state: &GroupState, by: AbsorberRecord) -> Result<(), RecoverError> {
         let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
         let file = file.map_err(|what| damaged(id, what))?;
-        let absorbed = Some(Absorbed { region: RegionId(by.region), version: by.version });
+        let absorbed = Some(Absorber { region: RegionId(by.region), version: by.version });
         let tombstone = Tombstone { peer: PeerId(state.peer), conf_version: u64::MAX, absorbed };
         self.end_log(id, tombstone, file.iter().map(SnapshotFile::name).collect());
         Ok(())
@@ -213,7 +213,11 @@ impl Store {
             return Err(damaged(id, "an unsafe recovery names this store as lost"));
         }
         let group = Group::new(&self.config, me.id, &counted, &state, entries, start, rng);
-        let group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
+        let mut group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
+        // What is applied is not needed in memory, except for what the commit of a merge may have to send.
+        let held = members.merging().map(|merging| merging.replicated_index);
+        let held = held.into_iter().chain(preparations.iter().map(|(_, replicated)| *replicated)).min();
+        group.evict(start.min(held.unwrap_or(u64::MAX)).max(group.truncated().index), usize::MAX);
         let promised = Duration::from_nanos(state.promised_ns);
         let made_by = state.made_by;
         Ok(Recovered { region, me, group, applied, incoming, promised, made_by, removals, preparations })

@@ -3,6 +3,7 @@
 
 use super::split;
 use crate::cluster::check::region_state;
+use crate::cluster::node::Job;
 use crate::cluster::{Cluster, REGION, families};
 use kontiki_engine::{StreamId, WriteBatch};
 use kontiki_raftstore::{
@@ -388,6 +389,52 @@ fn a_store_that_was_away_during_a_merge_gets_a_snapshot_of_the_target() {
         let states: Vec<_> = cluster.nodes.values().map(|node| region_state(&node.visible)).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}");
     }
+}
+
+/// The replica of the source on a store that was away is installing a snapshot, again after a crash, when the target's
+/// replica there learns of the commit: the entries that it lacks are taken when that has ended.
+#[test]
+fn a_source_that_installs_a_snapshot_gets_its_end_afterwards() {
+    let mut installing = 0;
+    for seed in 1_300..1_320 {
+        let mut cluster = with_regions(seed);
+        let leader = cluster.leader_of(RIGHT).expect("one");
+        let away = leader % 3 + 1;
+        cluster.crash(away);
+        for i in 0..60u32 {
+            cluster.put_anywhere(b"k12", &i.to_le_bytes());
+            (1..=3).filter(|store| *store != away).for_each(|store| cluster.node(store).flush());
+        }
+        cluster.run(10 * SECOND);
+        cluster.start(away);
+        let end = cluster.region_at(b"k12").id;
+        cluster.until(30, "it has everything", |cluster| {
+            let applied = |store| cluster.replica_of(end, store).map(|status| status.applied_index);
+            applied(away).is_some() && applied(away) == applied(leader)
+        });
+        let (source, target) = (cluster.region_at(b"k12"), cluster.region_at(b"k05"));
+        cluster.run(SECOND);
+        let at = cluster.leader_of(RIGHT).unwrap_or(leader);
+        cluster.merge(at, &source, &target);
+        let prepared = |cluster: &mut Cluster| {
+            let stores = cluster.nodes.values().filter_map(|node| node.store.as_ref());
+            stores.flat_map(|store| store.status()).any(|status| status.region.merging().is_some())
+        };
+        cluster.until(10, "it is prepared on a store", prepared);
+        cluster.crash(away);
+        cluster.run(3 * SECOND);
+        let is_merged = cluster.region_at(b"k12").id == LEFT;
+        cluster.node(away).job_delay_ms_max = 3_000;
+        cluster.start(away);
+        for _ in 0..100 {
+            cluster.step();
+            let installs = |job: &(Duration, Job)| matches!(job.1, Job::Install { region: RIGHT, .. });
+            installing += usize::from(is_merged && cluster.node(away).jobs.iter().any(installs));
+        }
+        cluster.settle();
+        tile(&cluster);
+    }
+    assert!(installing > 100, "it was installing while the target waited, in {installing} steps");
 }
 
 /// One thing that happens to a random cluster, besides those of splits.

@@ -266,7 +266,8 @@ impl Driver {
                 self.tend_calls(now, true);
             }
             Observation::LeaderChanged { .. } => {}
-            Observation::RegionRemoved { .. } => {
+            Observation::RegionRemoved { region } => {
+                self.merge_missed(region);
                 // What belongs here is not known any more.
                 self.shared.holds_all_regions.store(false, Ordering::Relaxed);
                 self.formation.regions_changed();

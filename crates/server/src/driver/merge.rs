@@ -87,6 +87,13 @@ impl Driver {
         }
     }
 
+    /// The replica here ended without the merge: it missed it, or was removed.
+    pub(super) fn merge_missed(&mut self, source: RegionId) {
+        if let Some(wanted) = self.pending.merges.prepared.remove(&source) {
+            wanted.reply.send(Err(NodeError::Undetermined));
+        }
+    }
+
     /// A region has another descriptor: a merge of which it was the source may be rolled back.
     pub(super) fn merge_may_have_ended(&mut self, region: &Region) {
         if region.merging().is_none()
