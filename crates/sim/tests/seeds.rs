@@ -27,6 +27,7 @@ fn every_seed_keeps_its_promises() {
     assert!(sum(|report| report.snapshots_as_tables) > 0, "some were taken in as tables");
     assert!(sum(|report| report.entries_read) > 100, "followers that lagged got entries from logs on disk");
     assert!(sum(|report| report.regions as u64) > 2 * SEEDS.end + 40, "regions were split");
+    assert!(sum(|report| report.splits_by_load) > 10, "some because of their load");
     assert!(
         sum(|report| report.keys_not_checked as u64) * 100 < sum(|report| report.keys_checked as u64),
         "keys were checked"
