@@ -1,7 +1,7 @@
 //! The interface of a node that the services use: the driver's handle in production and in the simulator, a map in
 //! tests.
 
-use crate::driver::{NodeError, NodeHandle, RegionContext};
+use crate::driver::{NodeError, NodeHandle, RegionContext, Sample};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
@@ -30,6 +30,9 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn met_damage(&self, _region: RegionId, _error: &kontiki_engine::Error) -> bool {
         false
     }
+    /// Requests to a region were served, of so many bytes of keys and values. `sample` says what one of them touched;
+    /// it is called, with the index of a request, for few of them.
+    fn served(&self, _region: RegionId, _requests: u64, _bytes: u64, _sample: &mut dyn FnMut(u64) -> Sample) {}
     /// The stores to which no connection can be made at the moment, or which refuse it, and why.
     fn peer_failures(&self) -> BTreeMap<StoreId, String> {
         BTreeMap::new()
@@ -77,6 +80,10 @@ impl Node for NodeHandle {
 
     fn met_damage(&self, region: RegionId, error: &kontiki_engine::Error) -> bool {
         NodeHandle::met_damage(self, region, error)
+    }
+
+    fn served(&self, region: RegionId, requests: u64, bytes: u64, sample: &mut dyn FnMut(u64) -> Sample) {
+        NodeHandle::served(self, region, requests, bytes, sample);
     }
 
     fn peer_failures(&self) -> BTreeMap<StoreId, String> {

@@ -142,6 +142,12 @@ pub struct RaftOptions {
     pub region_bytes_max: u64,
     /// A region with more versions of keys is split; 0: none is.
     pub region_keys_max: u64,
+    /// A region whose leader serves more requests a second is split, each key of a batch being one; 0: none is.
+    pub region_requests_per_second_max: u64,
+    /// A region whose leader serves more bytes of keys and values a second is split; 0: none is.
+    pub region_served_bytes_per_second_max: u64,
+    /// How long these are averaged. Not an option: simulations have less time.
+    pub region_load_window: Duration,
     /// Leaders move to the node with the highest priority among those that are able to lead.
     pub leader_priority: i32,
     /// Between two comparisons of a region's replicas; zero: only by request.
@@ -158,6 +164,9 @@ impl Default for RaftOptions {
             log_bytes_max: 128 << 20,
             region_bytes_max: 256 << 20,
             region_keys_max: 4_000_000,
+            region_requests_per_second_max: 5_000,
+            region_served_bytes_per_second_max: 32 << 20,
+            region_load_window: Duration::from_secs(1),
             leader_priority: 0,
             consistency_check_interval: Duration::from_secs(24 * 60 * 60),
         }

@@ -126,6 +126,8 @@ fn errors_name_field_value_and_range() {
         ("tick-ms = 1", ["tick-ms", "= 1:", "5 to 10000"]),
         ("heartbeat-ticks = 6", ["election-ticks", "= 12:", "twice heartbeat-ticks"]),
         ("raft-entry-bytes-max = 5", ["raft-entry-bytes-max", "= 5:", " to "]),
+        ("region-requests-per-second-max = 5", ["region-requests-per-second-max", "= 5:", "0, or 100 to"]),
+        ("region-served-bytes-per-second-max = 5", ["region-served-bytes-per-second-max", "= 5:", "0, or 65536 to"]),
         ("memtable-bytes-max = 5", ["memtable-bytes-max", "= 5:", "1048576 to "]),
         ("park-ms-max = 5000", ["park-ms-max", "= 5000:", "0 to 1900"]),
         ("grpc-address = 'localhost'", ["grpc-address", "localhost", "IP:port"]),
@@ -146,6 +148,17 @@ fn errors_name_field_value_and_range() {
             assert!(error.contains(part), "`{toml}` gave `{error}`, which lacks `{part}`");
         }
     }
+}
+
+#[test]
+fn splits_by_load_are_on_and_can_be_switched_off() {
+    let limits = |toml: &str| {
+        let raft = resolve(toml).unwrap().node.raft;
+        (raft.region_requests_per_second_max, raft.region_served_bytes_per_second_max)
+    };
+    assert_eq!(limits(""), (5_000, 32 << 20));
+    assert_eq!(limits("region-requests-per-second-max = 0\nregion-served-bytes-per-second-max = 0"), (0, 0));
+    assert_eq!(limits("region-requests-per-second-max = 100"), (100, 32 << 20));
 }
 
 #[test]

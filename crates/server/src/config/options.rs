@@ -77,6 +77,16 @@ pub struct ServeOptions {
     #[arg(long, value_name = "COUNT")]
     pub region_keys_max: Option<u64>,
 
+    /// Requests per second to a region's leader (each key of a batch counts) above which the region is split, if a
+    /// boundary divides them well, at least 100; 0: never [default: 5000]
+    #[arg(long, value_name = "COUNT")]
+    pub region_requests_per_second_max: Option<u64>,
+
+    /// Bytes of keys and values per second, read and written at a region's leader, above which the region is split, if
+    /// a boundary divides them well, at least 64 KiB; 0: never [default: 32 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub region_served_bytes_per_second_max: Option<u64>,
+
     /// Leaders move to the node with the highest priority among those that can lead, -100 to 100 [default: 0]
     #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
     pub leader_priority: Option<i32>,
@@ -200,6 +210,8 @@ impl ServeOptions {
             raft_log_bytes_max,
             region_bytes_max,
             region_keys_max,
+            region_requests_per_second_max,
+            region_served_bytes_per_second_max,
             leader_priority,
             consistency_check_seconds,
             memtable_bytes_max,
@@ -347,6 +359,8 @@ impl ServeOptions {
         let bytes = self.region_bytes_max.unwrap_or(default.region_bytes_max);
         let priority = self.leader_priority.unwrap_or(default.leader_priority);
         let keys = self.region_keys_max.unwrap_or(default.region_keys_max);
+        let requests = self.region_requests_per_second_max.unwrap_or(default.region_requests_per_second_max);
+        let served = self.region_served_bytes_per_second_max.unwrap_or(default.region_served_bytes_per_second_max);
         let check = self.consistency_check_seconds.unwrap_or(default.consistency_check_interval.as_secs());
         let check = zero_or_in_range("consistency-check-seconds", check, 10..=365 * 24 * 60 * 60)?;
         Ok(RaftOptions {
@@ -357,6 +371,17 @@ impl ServeOptions {
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
             region_bytes_max: zero_or_in_range("region-bytes-max", bytes, (1 << 20)..=(1 << 40))?,
             region_keys_max: zero_or_in_range("region-keys-max", keys, 1_000..=(1 << 40))?,
+            region_requests_per_second_max: zero_or_in_range(
+                "region-requests-per-second-max",
+                requests,
+                100..=(1 << 40),
+            )?,
+            region_served_bytes_per_second_max: zero_or_in_range(
+                "region-served-bytes-per-second-max",
+                served,
+                (64 << 10)..=(1 << 40),
+            )?,
+            region_load_window: default.region_load_window,
             consistency_check_interval: Duration::from_secs(check),
             leader_priority: in_range("leader-priority", priority, -100..=100)?,
         })

@@ -57,6 +57,14 @@ pub struct Counters {
     pub disk_full: Counter,
     /// Regions split on this node's proposal.
     pub splits: Counter,
+    /// Of these, splits because of the region's load.
+    pub splits_by_load: Counter,
+    /// Regions led here with a load above a limit.
+    pub regions_overloaded: Gauge,
+    /// Of these, regions whose load no boundary divides.
+    pub regions_indivisible: Gauge,
+    /// Keys reported as the cause of a region's load.
+    pub hot_keys_reported: Counter,
     /// Replicas here whose range another region has taken over.
     pub merges: Counter,
     /// Checks that compared the replicas of a region that this node leads.

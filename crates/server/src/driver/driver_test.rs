@@ -576,3 +576,113 @@ fn a_split_that_cannot_be_made_is_refused() {
     assert!(matches!(refused, NodeError::Region(RegionError::EpochNotMatch { .. })), "{refused}");
     assert_eq!(rig.handle().counters().splits.get(), 1);
 }
+
+/// What a hundred requests a second mean for a limit of as many.
+const LOAD: u64 = 100;
+
+fn config_with_load_limit() -> NodeConfig {
+    let mut config = config();
+    config.raft.region_requests_per_second_max = LOAD;
+    config.raft.region_served_bytes_per_second_max = 0;
+    config
+}
+
+impl Rig {
+    fn with_load_limit() -> Rig {
+        let mut rig = Rig { machine: SimMachine::from_seed(1), driver: None };
+        rig.driver = Some(rig.open(config_with_load_limit()).unwrap());
+        rig.await_leader(DATA);
+        rig
+    }
+
+    /// Serves as many reads in each second of this time, of keys that `key` draws; ends early when `is_done`.
+    fn serve(
+        &mut self,
+        seconds: u64,
+        reads_per_second: u64,
+        mut key: impl FnMut(u64) -> Vec<u8>,
+        is_done: impl Fn(&NodeHandle) -> bool,
+    ) -> bool {
+        let handle = self.handle();
+        for millisecond in 0..seconds * 1_000 {
+            if (millisecond + 1) * reads_per_second / 1_000 > millisecond * reads_per_second / 1_000 {
+                let key = key(millisecond);
+                let region =
+                    handle.regions().into_iter().find(|region| region.space == Space::Data && region.contains(&key));
+                let region = region.expect("every key has one").id;
+                handle.served(region, 1, 100, &mut |_| Sample::encoded(&key, &key));
+            }
+            self.turn();
+            if is_done(&handle) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn number_key(number: u64) -> Vec<u8> {
+    kontiki_txn::memcomparable_encode(format!("key-{:04}", number % 1_000).as_bytes())
+}
+
+fn spread(millisecond: u64) -> Vec<u8> {
+    number_key(millisecond.wrapping_mul(7_919))
+}
+
+#[test]
+fn a_region_whose_load_is_too_high_is_split_where_that_divides_the_load() {
+    let mut rig = Rig::with_load_limit();
+    assert!(rig.serve(60, 3 * LOAD, spread, |handle| handle.counters().splits_by_load.get() > 0));
+    let handle = rig.handle();
+    let regions = data_regions(&handle);
+    assert_eq!(regions.len(), 3, "two, and the tail: {regions:?}");
+    let boundary = regions[1].start_key.to_vec();
+    assert!((number_key(250)..number_key(750)).contains(&boundary), "{boundary:?}");
+    rig.await_leader(regions[1].id);
+    // Each part has more than the limit: they are split, too, and what is left is within the limit.
+    let is_calm = |handle: &NodeHandle| {
+        handle.counters().splits_by_load.get() >= 3 && handle.counters().regions_overloaded.get() == 0
+    };
+    assert!(rig.serve(300, 3 * LOAD, spread, is_calm));
+    let splits = rig.handle().counters().splits_by_load.get();
+    assert!(!rig.serve(60, 3 * LOAD, spread, |handle| handle.counters().splits_by_load.get() > splits));
+}
+
+#[test]
+fn a_region_whose_load_is_within_its_limit_is_not_split() {
+    let mut rig = Rig::with_load_limit();
+    assert!(!rig.serve(40, LOAD * 9 / 10, spread, |handle| handle.counters().splits.get() > 0));
+    // Nor one that is above it for a moment, again and again.
+    for _ in 0..5 {
+        assert!(!rig.serve(6, 3 * LOAD, spread, |handle| handle.counters().splits.get() > 0));
+        assert!(!rig.serve(2, LOAD / 2, spread, |handle| handle.counters().splits.get() > 0));
+    }
+    assert_eq!(data_regions(&rig.handle()).len(), 2);
+}
+
+#[test]
+fn a_region_whose_load_is_on_one_key_is_not_split_and_the_key_is_reported_once() {
+    let mut rig = Rig::with_load_limit();
+    let mostly_one =
+        |millisecond: u64| if millisecond.is_multiple_of(7) { spread(millisecond) } else { number_key(500) };
+    assert!(!rig.serve(120, 3 * LOAD, mostly_one, |handle| handle.counters().splits.get() > 0));
+    let handle = rig.handle();
+    let counters = handle.counters();
+    assert_eq!((counters.hot_keys_reported.get(), counters.regions_indivisible.get()), (1, 1));
+    assert_eq!(counters.regions_overloaded.get(), 1);
+    rig.serve(5, 1, spread, |_| false);
+    assert_eq!((counters.regions_overloaded.get(), counters.regions_indivisible.get()), (0, 0));
+}
+
+#[test]
+fn a_split_by_load_that_fails_is_tried_again_later() {
+    let mut rig = Rig::with_load_limit();
+    rig.machine.fs.set_quota(Some(0));
+    while rig.put(b"key", &[0; 1_000]).is_ok() {}
+    let has_split = |handle: &NodeHandle| handle.counters().splits.get() > 0;
+    assert!(!rig.serve(20, 3 * LOAD, spread, has_split), "nothing can be written");
+    rig.machine.fs.set_quota(None);
+    assert!(!rig.serve(15, 3 * LOAD, spread, has_split), "the region rests");
+    assert!(!rig.handle().status().disk_full);
+    assert!(rig.serve(120, 3 * LOAD, spread, has_split));
+}

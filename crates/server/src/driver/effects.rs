@@ -216,7 +216,7 @@ impl Driver {
             }
             (Pending::ChangeMembers { region, reply }, answer) => self.change_ended(region, reply, answer),
             (Pending::Merge(wanted), answer) => self.merge_prepared(wanted, answer),
-            (Pending::Split(proposed), answer) => self.split_ended(proposed, answer),
+            (Pending::Split(proposed), answer) => self.split_ended(proposed, answer, now),
             (Pending::Check { region, reply }, answer) => self.check_answered(region, reply, answer, now),
             (Pending::CallBarrier(call), answer) => {
                 self.call_barrier_ended(call, matches!(answer, Answer::Ok { .. }), now);
@@ -245,6 +245,7 @@ impl Driver {
                 self.shared.leader_terms.lock().insert(region, term);
                 self.heartbeats.region_changed(region);
                 self.region_sizes.leads(region);
+                self.region_loads.leads(region, now.monotonic);
                 self.checks.leads(region, now.wall_ms);
                 if region == PLACEMENT_REGION {
                     // An entry of this term is applied, so a state from now on holds every earlier leader's bounds.
@@ -256,6 +257,7 @@ impl Driver {
             Observation::SteppedDown { region, .. } => {
                 self.shared.leader_terms.lock().remove(&region);
                 self.region_sizes.leads_no_more(region);
+                self.region_loads.leads_no_more(region);
                 self.checks.leads_no_more(region);
                 if region == PLACEMENT_REGION {
                     self.placement.step_down();
@@ -279,6 +281,7 @@ impl Driver {
                 self.formation.regions_changed();
                 self.heartbeats.region_changed(region.id);
                 self.region_sizes.range_changed(region.id);
+                self.region_loads.range_changed(region.id);
                 self.merge_may_have_ended(&region);
             }
         }

@@ -5,6 +5,7 @@ use super::counters::Counters;
 use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply, StoreChange};
 use super::membership::MembershipState;
+use super::served::{Sample, ServedTable};
 use super::snapshots::check_received;
 use crate::families;
 use crate::planted::{self, Bug};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub env: Env,
     pub readers: Arc<Readers>,
     pub counters: Arc<Counters>,
+    /// What is served of the regions that this node leads.
+    pub served: Arc<ServedTable>,
     /// The regions this node leads (own-term entry applied), with their terms. Written by the driver.
     pub leader_terms: Mutex<BTreeMap<RegionId, u64>>,
     pub disk_full: AtomicBool,
@@ -477,6 +480,12 @@ impl NodeHandle {
     pub fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.shared.readers.note_request(region);
         self.region(region)
+    }
+
+    /// Requests to a region were served, of so many bytes of keys and values. `sample` says what one of them touched;
+    /// it is called, with the index of a request, for few of them.
+    pub fn served(&self, region: RegionId, requests: u64, bytes: u64, sample: &mut dyn FnMut(u64) -> Sample) {
+        self.shared.served.count(region, requests, bytes, sample);
     }
 
     /// The descriptors of all regions with a replica here.

@@ -49,6 +49,8 @@ mod inbox;
 mod inconsistent;
 mod install;
 mod lane;
+mod load_boundary;
+mod load_windows;
 mod log_disk;
 mod lost_stores;
 mod membership;
@@ -56,8 +58,10 @@ mod merge;
 mod message;
 mod open;
 mod recovery_record;
+mod region_loads;
 mod region_sizes;
 mod replacement;
+mod served;
 mod size_survey;
 mod snapshots;
 mod split;
@@ -72,8 +76,10 @@ pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
 pub use inconsistent::FILE as INCONSISTENT_MARK;
 pub use install::{Installed, Installer};
+pub use load_windows::LoadLimits;
 pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery};
 pub use membership::MembershipState;
+pub use served::Sample;
 pub use size_survey::SizeLimits;
 pub use snapshots::SnapshotSource;
 
@@ -97,8 +103,10 @@ use kontiki_raftstore::{
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
+use region_loads::RegionLoads;
 use region_sizes::RegionSizes;
 use snapshots::Snapshots;
+use split::Asked;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,6 +231,7 @@ pub struct Driver {
     flusher: Flusher,
     surveys: Surveys,
     region_sizes: RegionSizes,
+    region_loads: RegionLoads,
     checks: Checks,
     checksums: Checksums,
     /// Free bytes of the volume, as last read.
@@ -366,6 +375,7 @@ impl Driver {
             self.send_heartbeats(now);
         }
         self.tend_region_sizes(now);
+        self.tend_region_loads(now);
         self.tend_checks(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.recover_regions(now);
@@ -432,7 +442,9 @@ impl Driver {
             Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),
             Input::ChangeMembers { region, change, reply } => self.start_change(region, &change, reply, now),
             Input::Merge { source, target, reply } => self.start_merge(merge::Wanted { source, target, reply }, now),
-            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
+            Input::Split { region, epoch, keys, reply } => {
+                self.start_split(region, epoch, keys, Asked::By(reply), now);
+            }
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }

@@ -15,7 +15,9 @@ use super::inbox::Inbox;
 use super::inconsistent;
 use super::install::Installer;
 use super::lane::Lane;
+use super::load_windows::LoadLimits;
 use super::log_disk::LogDisk;
+use super::region_loads::RegionLoads;
 use super::region_sizes::RegionSizes;
 use super::size_survey::SizeLimits;
 use super::snapshots::Snapshots;
@@ -71,6 +73,14 @@ fn size_limits(config: &NodeConfig) -> SizeLimits {
     SizeLimits { bytes_max: config.raft.region_bytes_max, keys_max: config.raft.region_keys_max }
 }
 
+fn load_limits(config: &NodeConfig) -> LoadLimits {
+    LoadLimits {
+        requests_max: config.raft.region_requests_per_second_max,
+        bytes_max: config.raft.region_served_bytes_per_second_max,
+        window: config.raft.region_load_window,
+    }
+}
+
 fn engine_options(config: &NodeConfig) -> Options {
     Options {
         families: served_families(),
@@ -105,6 +115,40 @@ fn open_engine(
     Ok((raft_config, placement_config, db, installer))
 }
 
+/// The state that the driver shares with its handles.
+fn share(
+    env: &Env,
+    config: &NodeConfig,
+    db: Db,
+    (inbox, counters): (Arc<Inbox>, Arc<Counters>),
+    (store, formation, snapshots, region_loads): (&Store, &Formation, &Snapshots, &RegionLoads),
+) -> Shared {
+    Shared {
+        served: region_loads.table(),
+        inbox,
+        db,
+        env: env.clone(),
+        readers: store.readers(),
+        counters,
+        leader_terms: Default::default(),
+        disk_full: Default::default(),
+        stops_leading: Default::default(),
+        damage: Default::default(),
+        leader_news: Default::default(),
+        stopped: Default::default(),
+        recovery: Default::default(),
+        membership: Mutex::new(formation.membership.state().clone()),
+        refusals: Mutex::default(),
+        holds_all_regions: holds_all_regions(config, store).into(),
+        replaces_lost_directory: config.replace_lost_directory,
+        cluster_id: config.cluster_id,
+        store_id: StoreId(config.store_id),
+        snapshots_dir: snapshots.directory().to_owned(),
+        file_numbers: store.file_numbers(),
+        arrivals: snapshots.arrivals(),
+    }
+}
+
 impl Driver {
     /// Opens the node's directory, creating it if it is missing. `seed` determines election timeouts; it must differ
     /// between the nodes of a cluster and between starts. Blocks on I/O.
@@ -128,32 +172,13 @@ impl Driver {
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, (&inbox, &counters, store.file_numbers()), installer)?;
         let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
-        let shared = Arc::new(Shared {
-            inbox,
-            db: db.clone(),
-            env: env.clone(),
-            readers: store.readers(),
-            counters,
-            leader_terms: Default::default(),
-            disk_full: Default::default(),
-            stops_leading: Default::default(),
-            damage: Default::default(),
-            leader_news: Default::default(),
-            stopped: Default::default(),
-            recovery: Default::default(),
-            membership: Mutex::new(formation.membership.state().clone()),
-            refusals: Mutex::default(),
-            holds_all_regions: holds_all_regions(&config, &store).into(),
-            replaces_lost_directory: config.replace_lost_directory,
-            cluster_id: config.cluster_id,
-            store_id: StoreId(config.store_id),
-            snapshots_dir: snapshots.directory().to_owned(),
-            file_numbers: store.file_numbers(),
-            arrivals: snapshots.arrivals(),
-        });
+        let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
+        let parts = (&store, &formation, &snapshots, &region_loads);
+        let shared = Arc::new(share(env, &config, db.clone(), (inbox, counters), parts));
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
+            region_loads,
             checks: Checks::new(config.raft.consistency_check_interval, monotonic),
             checksums: Checksums::start(env, &db, &shared.inbox, check_time),
             placement: Placement::new(placement_config),

@@ -6,6 +6,7 @@
 //! remembered of one that failed.
 
 use super::size_survey::{RegionSize, SizeLimits};
+use super::split::Asked;
 use super::surveys::Surveyed;
 use super::{Driver, PLACEMENT_REGION};
 use kontiki_placement::Now;
@@ -126,7 +127,7 @@ impl Driver {
         known.is_too_large = !boundaries.is_empty();
         if known.is_too_large {
             tracing::info!(region = region.id.0, ?size, parts = boundaries.len() + 1, "a region is too large");
-            self.start_split(region.id, region.epoch, boundaries, None, now);
+            self.start_split(region.id, region.epoch, boundaries, Asked::BySize, now);
         }
     }
 }

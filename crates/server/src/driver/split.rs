@@ -21,14 +21,23 @@ use std::time::Duration;
 /// How long placement may take to give out identities.
 const IDS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who asked for a split.
+pub(super) enum Asked {
+    /// A caller.
+    By(Reply<Vec<Region>>),
+    /// The node itself, because the region is too large.
+    BySize,
+    /// The node itself, because too much of the region is served.
+    ByLoad,
+}
+
 /// A split that waits for identities.
 struct Wanted {
     region: RegionId,
     epoch: Epoch,
     /// Ascending.
     keys: Vec<Bytes>,
-    /// `None`: the node wants it itself.
-    reply: Option<Reply<Vec<Region>>>,
+    asked: Asked,
 }
 
 /// The splits that wait for identities.
@@ -47,45 +56,38 @@ impl Splits {
 
 /// A split in the log.
 pub(super) struct Proposed {
-    reply: Option<Reply<Vec<Region>>>,
+    asked: Asked,
     /// The regions that it leaves.
     regions: Vec<RegionId>,
 }
 
 impl Driver {
     /// Begins a split of a region at `keys`, ascending: asks placement for identities.
-    pub(super) fn start_split(
-        &mut self,
-        region: RegionId,
-        epoch: Epoch,
-        keys: Vec<Bytes>,
-        reply: Option<Reply<Vec<Region>>>,
-        now: Now,
-    ) {
+    pub(super) fn start_split(&mut self, region: RegionId, epoch: Epoch, keys: Vec<Bytes>, asked: Asked, now: Now) {
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         self.splits.last += 1;
         let id = self.splits.last;
-        self.splits.wanted.insert(id, Wanted { region, epoch, keys, reply });
+        self.splits.wanted.insert(id, Wanted { region, epoch, keys, asked });
         let request = kontiki_placement::Command::AllocateIds(AllocateIds { count }).into();
         self.start_call(Origin::Split(id), request, now.monotonic + IDS_TIMEOUT, now);
     }
 
     /// Placement answered, or did not in time.
     pub(super) fn split_answered(&mut self, id: u64, response: Option<Response>, now: Now) {
-        let Some(Wanted { region, epoch, keys, reply }) = self.splits.wanted.remove(&id) else { return };
+        let Some(Wanted { region, epoch, keys, asked }) = self.splits.wanted.remove(&id) else { return };
         let first = match response.and_then(|response| response.outcome) {
             Some(Outcome::Ids(granted)) => granted.first,
-            _ => return answer(region, reply, Err(NodeError::Timeout)),
+            _ => return self.answer_split(asked, &[region], Err(NodeError::Timeout), now),
         };
         if self.is_disk_full() && self.shared.leads(region) {
-            return answer(region, reply, Err(NodeError::DiskFull));
+            return self.answer_split(asked, &[region], Err(NodeError::DiskFull), now);
         }
         let children = match self.children(region, keys, first) {
             Ok(children) => children,
-            Err(error) => return answer(region, reply, Err(error)),
+            Err(error) => return self.answer_split(asked, &[region], Err(error), now),
         };
         let regions = [region].into_iter().chain(children.iter().map(|child| child.id)).collect();
-        let ticket = self.pending.add(Pending::Split(Proposed { reply, regions }));
+        let ticket = self.pending.add(Pending::Split(Proposed { asked, regions }));
         let command = Command { epoch, action: Action::Split(children) };
         self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
     }
@@ -105,28 +107,38 @@ impl Driver {
     }
 
     /// raftstore answered.
-    pub(super) fn split_ended(&mut self, proposed: Proposed, ended: Answer) {
-        let Proposed { reply, regions } = proposed;
-        let Some(&parent) = regions.first() else { return };
+    pub(super) fn split_ended(&mut self, proposed: Proposed, ended: Answer, now: Now) {
+        let Proposed { asked, regions } = proposed;
         let result = match ended {
             Answer::Ok { .. } => {
                 self.shared.counters.splits.increment();
-                let here = regions.into_iter().filter_map(|id| self.shared.readers.region(id));
+                let here = regions.iter().filter_map(|id| self.shared.readers.region(*id));
                 Ok(here.map(|(region, _)| Region::clone(&region)).collect())
             }
             Answer::Refused(error) => Err(error.into()),
             Answer::Dropped => Err(NodeError::Undetermined),
         };
-        answer(parent, reply, result);
+        self.answer_split(asked, &regions, result, now);
     }
-}
 
-/// Answers the caller; a failure of a split that the node wanted itself is only noted, because its next survey of the
-/// region's size asks for it again.
-fn answer(region: RegionId, reply: Option<Reply<Vec<Region>>>, result: Result<Vec<Region>, NodeError>) {
-    match (reply, result) {
-        (Some(reply), result) => reply.send(result),
-        (None, Ok(_)) => {}
-        (None, Err(error)) => tracing::info!(region = region.0, %error, "a region that is too large was not split"),
+    /// Answers the caller. `regions`: the region, and those that a split was to make. A failure of a split that the
+    /// node wanted itself is only noted: the next survey of the region's size, or a later window of its load, asks
+    /// again.
+    fn answer_split(&mut self, asked: Asked, regions: &[RegionId], result: Result<Vec<Region>, NodeError>, now: Now) {
+        let Some(&region) = regions.first() else { return };
+        let error = match (asked, result) {
+            (Asked::By(reply), result) => return reply.send(result),
+            (Asked::BySize, Ok(_)) => return,
+            (Asked::ByLoad, Ok(_)) => {
+                self.shared.counters.splits_by_load.increment();
+                return self.region_loads.split_ended(region, regions, now.monotonic);
+            }
+            (Asked::BySize, Err(error)) => error,
+            (Asked::ByLoad, Err(error)) => {
+                self.region_loads.split_ended(region, &[], now.monotonic);
+                error
+            }
+        };
+        tracing::info!(region = region.0, %error, "a region that is too large, or has too much load, was not split");
     }
 }

@@ -47,6 +47,8 @@ impl NodeCollector {
                 &c.log_unwritable,
             ),
             ("region_splits", "Regions that were split by this node as their leader", &c.splits),
+            ("region_splits_by_load", "Of these, splits because of the region's load", &c.splits_by_load),
+            ("region_hot_keys", "Keys reported as the cause of a region's load", &c.hot_keys_reported),
             ("region_merges", "Replicas here whose range another region has taken over", &c.merges),
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
@@ -74,6 +76,10 @@ impl NodeCollector {
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";
         gauge(encoder, "regions_waking", waking, c.regions_waking.get())?;
+        let overloaded = "Regions led here of which more is served than their limits";
+        gauge(encoder, "regions_overloaded", overloaded, c.regions_overloaded.get())?;
+        let indivisible = "Of these, regions whose load no boundary divides";
+        gauge(encoder, "regions_indivisible", indivisible, c.regions_indivisible.get())?;
         gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
         gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;
         gauge(

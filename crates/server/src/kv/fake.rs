@@ -1,7 +1,7 @@
 //! A node that is a map: what the tests of this folder run over.
 
 use crate::api::{Node, RetryBudget};
-use crate::driver::{NodeError, RegionContext};
+use crate::driver::{NodeError, RegionContext, Sample};
 use crate::kv::Kv;
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
@@ -40,6 +40,8 @@ pub struct State {
     pub placement: VecDeque<Result<Response, NodeError>>,
     pub placement_requests: Vec<Request>,
     pub leader_news: watch::Sender<()>,
+    /// What was reported as served: the region, bytes, and a sample of each request.
+    pub served: Vec<(RegionId, u64, Vec<Sample>)>,
 }
 
 #[derive(Clone, Default)]
@@ -156,6 +158,10 @@ impl Replicated for FakeNode {
 }
 
 impl Node for FakeNode {
+    fn served(&self, region: RegionId, requests: u64, bytes: u64, sample: &mut dyn FnMut(u64) -> Sample) {
+        self.state.lock().served.push((region, bytes, (0..requests).map(sample).collect()));
+    }
+
     fn store_id(&self) -> StoreId {
         StoreId(1)
     }

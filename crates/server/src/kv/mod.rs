@@ -12,6 +12,7 @@
 
 mod answer;
 mod answer_budget;
+mod load;
 mod raw;
 mod route;
 mod scan;

@@ -4,6 +4,7 @@
 //! batches of point deletes, so a failure in the middle leaves a part deleted, and repeating it completes it.
 
 use super::answer::pair;
+use super::load::bytes_of;
 use super::route::{KeySpace, Purpose, refused};
 use super::scan::{Scan, clip, entries};
 use super::{Kv, Refusal};
@@ -53,6 +54,8 @@ impl<N: Node> Kv<N> {
                 Ok(view.get(Family::DEFAULT, key)?)
             })
             .await?;
+        let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.served_keys(&request.context, KeySpace::Raw, &[key], |key| key, bytes);
         let not_found = value.is_none();
         Ok(kvrpcpb::RawGetResponse { value: value.unwrap_or_default(), not_found, ..Default::default() })
     }
@@ -87,6 +90,7 @@ impl<N: Node> Kv<N> {
                 Ok(pairs)
             })
             .await?;
+        self.served_keys(&request.context, KeySpace::Raw, keys, AsRef::as_ref, bytes_of(&pairs));
         Ok(kvrpcpb::RawBatchGetResponse { pairs, ..Default::default() })
     }
 
@@ -144,7 +148,10 @@ impl<N: Node> Kv<N> {
             }
             self.node.replicate(&route.context, batch).await.map_err(Failure::Replicated)
         })
-        .await
+        .await?;
+        let bytes = writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
+        self.served_keys(context, KeySpace::Raw, writes, |(key, _)| key, bytes);
+        Ok(())
     }
 
     /// RawScan, in either direction, of that part of the range which lies in the region.
@@ -177,7 +184,10 @@ impl<N: Node> Kv<N> {
             let mut progress = ReadProgress::new(&mut budget);
             let mut kvs = Vec::new();
             for scan in scans {
+                let before = kvs.len();
                 scan.run(&view, &route.region, &mut progress, &mut kvs).await?;
+                let found = kvs.get(before..).unwrap_or_default();
+                self.served_scan(context, KeySpace::Raw, scan.lower(), found);
             }
             Ok(kvs)
         })

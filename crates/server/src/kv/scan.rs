@@ -29,6 +29,11 @@ impl Scan {
         Scan { lower, upper, limit: limit as usize, key_only, direction }
     }
 
+    /// Where it begins, or, in reverse, ends; empty is unbounded.
+    pub fn lower(&self) -> &Bytes {
+        &self.lower
+    }
+
     /// Appends what it finds to `out`.
     pub async fn run(
         &self,

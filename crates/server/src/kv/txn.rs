@@ -4,6 +4,7 @@
 //! A command that writes reads first, and its view binds its context to the present term of leadership: no other leader
 //! can have written between the view and the proposal.
 
+use super::load::bytes_of;
 use super::route::{KeySpace, Purpose, Route, refused};
 use super::txn_convert as convert;
 use super::{Kv, Refusal};
@@ -63,6 +64,8 @@ impl<N: Node> Kv<N> {
                 self.scheduler.get(&route.context, &request.key, options).await
             })
             .await?;
+        let bytes = request.key.len() + found.as_ref().map_or(0, |version| version.value.len());
+        self.served_keys(&request.context, KeySpace::Txn, &[&request.key], |key| key, bytes);
         Ok(match found {
             None => kvrpcpb::GetResponse { not_found: true, ..Default::default() },
             Some(version) => {
@@ -86,7 +89,8 @@ impl<N: Node> Kv<N> {
                 self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.budget()).await
             })
             .await?;
-        let pairs = pairs.into_iter().map(convert::pair).collect();
+        let pairs: Vec<_> = pairs.into_iter().map(convert::pair).collect();
+        self.served_keys(&request.context, KeySpace::Txn, &request.keys, AsRef::as_ref, bytes_of(&pairs));
         Ok(kvrpcpb::BatchGetResponse { pairs, ..Default::default() })
     }
 
@@ -117,7 +121,8 @@ impl<N: Node> Kv<N> {
                 self.scheduler.scan(&route.context, &scan, options, &mut self.large.budget()).await
             })
             .await?;
-        let pairs = pairs.into_iter().map(convert::pair).collect();
+        let pairs: Vec<_> = pairs.into_iter().map(convert::pair).collect();
+        self.served_scan(&request.context, KeySpace::Txn, lower, &pairs);
         Ok(kvrpcpb::ScanResponse { pairs, ..Default::default() })
     }
 
@@ -129,6 +134,7 @@ impl<N: Node> Kv<N> {
     async fn try_prewrite(&self, request: kvrpcpb::PrewriteRequest) -> Result<kvrpcpb::PrewriteResponse, Refusal> {
         check(&request.context)?;
         let context = request.context.clone();
+        let bytes = request.mutations.iter().map(|mutation| mutation.key.len() + mutation.value.len()).sum();
         let command = &convert::prewrite(request)?;
         let done = self
             .routed(Purpose::Write, &context, |route| async move {
@@ -136,6 +142,7 @@ impl<N: Node> Kv<N> {
                 self.scheduler.prewrite(&route.context, command.clone()).await
             })
             .await?;
+        self.served_keys(&context, KeySpace::Txn, &command.mutations, |mutation| &mutation.key, bytes);
         Ok(kvrpcpb::PrewriteResponse {
             min_commit_ts: done.min_commit_ts.0,
             one_pc_commit_ts: done.one_pc_commit_ts.0,
@@ -161,6 +168,8 @@ impl<N: Node> Kv<N> {
                 self.scheduler.commit(&route.context, command.clone()).await
             })
             .await?;
+        let bytes = command.keys.iter().map(Bytes::len).sum();
+        self.served_keys(&request.context, KeySpace::Txn, &command.keys, AsRef::as_ref, bytes);
         Ok(kvrpcpb::CommitResponse { commit_version: commit_ts.0, ..Default::default() })
     }
 

@@ -146,6 +146,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Of these, those that were taken in as tables.
     pub snapshots_as_tables: u64,
+    /// Splits of regions because of their load.
+    pub splits_by_load: u64,
     /// Entries that were read back from logs for followers.
     pub entries_read: u64,
     /// Virtual time that passed.

@@ -100,6 +100,10 @@ pub struct Sizes {
     pub hibernate_ticks: u64,
     /// A larger region is split, bytes; 0: none is.
     pub region_bytes_max: u64,
+    /// A region of which more requests are served in a second is split; 0: none is.
+    pub region_requests_max: u64,
+    /// How long these are averaged.
+    pub load_window: Duration,
     /// The node to which leaders move if they can; 0: none.
     pub preferred: NodeId,
     /// Between two comparisons of a region's replicas; zero: none.
@@ -139,6 +143,8 @@ impl Sizes {
             hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
             hibernate_ticks: 0,
             region_bytes_max: 0,
+            region_requests_max: 0,
+            load_window: raft.region_load_window,
             preferred: 0,
             check_interval: Duration::ZERO,
             replicas: 0,
@@ -190,10 +196,12 @@ impl Sizes {
         Sizes { replicas: if rng.chance(1, 2) { 3 } else { 0 }, ..self }
     }
 
-    /// Splits regions by their size in half of the worlds.
+    /// Splits regions by their size in half of the worlds, and by their load in half of them.
     pub fn with_splits(self, rng: &mut Rng) -> Sizes {
         let region_bytes_max = if rng.chance(1, 2) { (4 << 10) << rng.below(6) } else { 0 };
-        Sizes { region_bytes_max, ..self }
+        let region_requests_max = if rng.chance(1, 2) { 5 << rng.below(5) } else { 0 };
+        let load_window = Duration::from_millis(50 << rng.below(3));
+        Sizes { region_bytes_max, region_requests_max, load_window, ..self }
     }
 
     /// The unapplied bytes that a follower accepts of a region: its bound, and appends that repeat or replace the end
@@ -230,6 +238,7 @@ pub struct ClusterNode {
     checks_ended: u64,
     /// Entries that earlier processes read back.
     entries_read: u64,
+    splits_by_load: u64,
     /// A test has taken a key from it.
     is_damaged: bool,
 }
@@ -282,6 +291,9 @@ impl ClusterNode {
         let raft = RaftOptions {
             region_bytes_max: sizes.region_bytes_max,
             region_keys_max: 0,
+            region_requests_per_second_max: sizes.region_requests_max,
+            region_served_bytes_per_second_max: 0,
+            region_load_window: sizes.load_window,
             consistency_check_interval: sizes.check_interval,
             ..config.raft
         };
@@ -304,6 +316,7 @@ impl ClusterNode {
             snapshots_as_tables: 0,
             checks_ended: 0,
             entries_read: 0,
+            splits_by_load: 0,
             is_damaged: false,
         }
     }
@@ -349,6 +362,11 @@ impl ClusterNode {
     pub fn snapshots_as_tables(&self) -> u64 {
         let now = self.handle().map_or(0, |handle| handle.counters().snapshots_installed_as_tables.get());
         self.snapshots_as_tables + now
+    }
+
+    /// Splits by load that this node has made.
+    pub fn splits_by_load(&self) -> u64 {
+        self.splits_by_load + self.handle().map_or(0, |handle| handle.counters().splits_by_load.get())
     }
 
     /// Entries that were read back from logs, by all processes so far.
@@ -450,6 +468,7 @@ impl SimNode for ClusterNode {
         self.snapshots_as_tables = self.snapshots_as_tables();
         self.checks_ended = self.checks_ended();
         self.entries_read = self.entries_read();
+        self.splits_by_load = self.splits_by_load();
         self.process = None;
     }
 
@@ -670,7 +689,7 @@ fn boundary(rng: &mut Rng) -> Bytes {
     let number = rng.below(BOUNDARIES_MAX);
     let name = match rng.below(3) {
         0 => format!("k{number:04}"),
-        1 => format!("g{number:04}"),
+        1 => format!("g{number:06}"),
         _ => format!("account-{number:03}"),
     };
     memcomparable_encode(name.as_bytes()).into()

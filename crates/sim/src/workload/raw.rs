@@ -315,8 +315,9 @@ impl RawWorkload {
         self.write(vec![(key, Operation::Delete)], deleting).await;
     }
 
+    /// Their first eight bytes are the same, so no boundary divides them.
     fn group(period: u128) -> Vec<Bytes> {
-        (0..GROUP_KEYS).map(|number| Bytes::from(format!("g{period:04}-{number:02}"))).collect()
+        (0..GROUP_KEYS).map(|number| Bytes::from(format!("g{period:06}-{number:02}"))).collect()
     }
 
     async fn put_group(&mut self, period: u128) {

@@ -195,10 +195,12 @@ const SERVER_DRIVER: Layers = (
             "first_regions",
             "flusher",
             "lane",
+            "load_windows",
             "recovery_record",
+            "served",
             "size_survey",
         ],
-        &["inconsistent", "install", "membership"],
+        &["inconsistent", "install", "load_boundary", "membership"],
         &["message"],
         &["inbox"],
         &["checksums", "entry_reads", "snapshots"],
@@ -206,7 +208,7 @@ const SERVER_DRIVER: Layers = (
         &["handle"],
         &["calls", "hand_over", "log_disk"],
         &["change_members", "checks", "effects", "heartbeat", "merge", "split"],
-        &["formation", "region_sizes", "replacement"],
+        &["formation", "region_loads", "region_sizes", "replacement"],
         // For tools: no driver runs on that directory.
         &["lost_stores", "open"],
     ],
@@ -218,6 +220,7 @@ const SERVER_KV: Layers = (
     &[
         &["answer", "answer_budget"],
         &["route", "scan", "txn_convert"],
+        &["load"],
         &["raw", "split", "txn"],
         // For tests of this crate.
         &["fake"],
