@@ -48,6 +48,8 @@ mod heartbeat;
 mod inbox;
 mod inconsistent;
 mod install;
+mod lag;
+mod lag_watch;
 mod lane;
 mod log_disk;
 mod lost_stores;
@@ -72,6 +74,7 @@ pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
 pub use inconsistent::FILE as INCONSISTENT_MARK;
 pub use install::{Installed, Installer};
+pub use lag_watch::{LagReport, Lagging};
 pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery};
 pub use membership::MembershipState;
 pub use size_survey::SizeLimits;
@@ -94,6 +97,7 @@ use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{
     ApplyId, CheckOutcome, Event, FaultKind, PersistId, Region, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
 };
+use lag_watch::LagWatch;
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
@@ -225,6 +229,9 @@ pub struct Driver {
     region_sizes: RegionSizes,
     checks: Checks,
     checksums: Checksums,
+    lag_watch: LagWatch,
+    /// What a restart reads of the log at most ([`open`]).
+    replay_bytes_max: u64,
     /// Free bytes of the volume, as last read.
     available_bytes: u64,
     outbound: Vec<Outbound>,
@@ -367,6 +374,7 @@ impl Driver {
         }
         self.tend_region_sizes(now);
         self.tend_checks(now);
+        self.tend_lag(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.recover_regions(now);
             self.replace_lost_replicas(now);
@@ -437,6 +445,7 @@ impl Driver {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
             Input::Check { region, reply } => self.begin_check(region, Some(reply), now),
+            Input::ReplicaLag { region, reply } => self.answer_replica_lag(region, reply),
             Input::EntriesRead { region, id, result } => self.entries_read(region, id, result, now),
             Input::Checksummed { region, index, result } => self.checksum_ended(region, index, result, now),
             Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
@@ -516,6 +525,10 @@ impl Drop for Driver {
 
 #[cfg(test)]
 mod golden_test;
+#[cfg(test)]
+mod log_life_test;
+#[cfg(test)]
+mod several_nodes_test;
 #[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;
