@@ -526,6 +526,8 @@ impl Drop for Driver {
 #[cfg(test)]
 mod golden_test;
 #[cfg(test)]
+mod log_crash_test;
+#[cfg(test)]
 mod log_life_test;
 #[cfg(test)]
 mod several_nodes_test;
