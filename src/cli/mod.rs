@@ -13,6 +13,7 @@ mod failure;
 mod inspect;
 mod local;
 mod node;
+mod raft_logs;
 mod remote;
 mod scan;
 mod serve;

@@ -1,5 +1,6 @@
-//! `kontiki status`: the state of the cluster, as placement reports it.
+//! `kontiki status`: the state of the cluster, as placement reports it, and of the raft logs, as each node does.
 
+use super::raft_logs::{self, RaftLogs};
 use super::{Failure, block_on, remote, text, tls};
 use clap::Args;
 use kontiki_proto::metapb::{self, Store, StoreState};
@@ -27,6 +28,10 @@ const KEY_CHARS_MAX: usize = 40;
 /// Arguments of `kontiki status`.
 #[derive(Args, Debug)]
 pub struct Status {
+    /// Only this region, with the raft logs of its replicas: their entries and bytes, what is not applied or in no
+    /// table yet, and what each follower lacks
+    #[arg(long, value_name = "ID")]
+    region: Option<u64>,
     #[command(flatten)]
     endpoint: remote::Endpoint,
     /// Print JSON for programs
@@ -44,12 +49,14 @@ struct Picture {
     stores: Vec<Store>,
     /// The data regions in key order, after the placement region.
     regions: Vec<Region>,
+    /// Of the stores that are up.
+    logs: RaftLogs,
 }
 
 impl Status {
     /// Queries and prints.
     pub fn run(self) -> Result<(), Failure> {
-        let picture = block_on(ask(&self.endpoint))?;
+        let picture = block_on(self.ask())?;
         let mut out = std::io::stdout().lock();
         if self.json {
             writeln!(out, "{:#}", self.to_json(&picture))?;
@@ -58,11 +65,35 @@ impl Status {
         writeln!(out, "cluster {}, placement led by {}\n", picture.cluster_id, picture.placement_leader)?;
         writeln!(out, "{}\n", stores_table(&picture))?;
         writeln!(out, "{}", self.regions_table(&picture))?;
-        if picture.regions.len() > REGIONS_PAGE {
+        if self.region.is_some() {
+            writeln!(out, "\n{}", raft_logs::region_table(&picture.logs))?;
+        }
+        if picture.regions.len() > REGIONS_PAGE && self.region.is_none() {
             let more = picture.regions.len() - REGIONS_PAGE;
             writeln!(out, "... and {more} more regions (--json shows all)")?;
         }
+        write!(out, "{}", raft_logs::outstanding(&picture.logs))?;
         Ok(())
+    }
+
+    async fn ask(&self) -> Result<Picture, Failure> {
+        let mut picture = ask(&self.endpoint).await?;
+        if let Some(id) = self.region
+            && !picture.regions.iter().any(|region| self.shows(region))
+        {
+            return Err(Failure::usage(format!("no region {id}: `kontiki status` shows all")));
+        }
+        // The others would only cause a wait.
+        let up = picture.stores.iter().filter(|store| state_name(store) == "up");
+        let addresses: Vec<(u64, String)> = up.map(|store| (store.id, store.address.clone())).collect();
+        let credentials = self.endpoint.credentials()?;
+        picture.logs = raft_logs::ask_all(addresses, credentials.as_ref(), self.region.unwrap_or(0)).await;
+        Ok(picture)
+    }
+
+    /// Whether the region was asked for.
+    fn shows(&self, region: &Region) -> bool {
+        self.region.is_none() || region.region.as_ref().map(|region| region.id) == self.region
     }
 
     fn regions_table(&self, picture: &Picture) -> String {
@@ -79,7 +110,8 @@ impl Status {
             let leader = leader_store(region).map_or_else(|| "-".into(), |store| store.to_string());
             vec![descriptor.id.to_string(), leader, stores.join(","), epoch, start, end]
         };
-        let rows: Vec<Vec<String>> = picture.regions.iter().take(REGIONS_PAGE).map(row).collect();
+        let rows: Vec<Vec<String>> =
+            picture.regions.iter().filter(|region| self.shows(region)).take(REGIONS_PAGE).map(row).collect();
         text::table(&["REGION", "LEADER", "STORES", "EPOCH", "START", "END"], rows)
     }
 
@@ -109,7 +141,8 @@ impl Status {
             "cluster_id": picture.cluster_id,
             "placement_leader": picture.placement_leader,
             "stores": picture.stores.iter().map(store).collect::<Vec<_>>(),
-            "regions": picture.regions.iter().map(region).collect::<Vec<_>>(),
+            "regions": picture.regions.iter().filter(|found| self.shows(found)).map(region).collect::<Vec<_>>(),
+            "raft_logs": raft_logs::to_json(&picture.logs),
         })
     }
 }
@@ -219,6 +252,7 @@ async fn ask_node(node: &str, credentials: Option<&Arc<Credentials>>) -> Result<
         placement_leader: members.leader.map_or_else(|| "no node".into(), |leader| leader.name),
         stores: stores.into_inner().stores,
         regions,
+        logs: RaftLogs::new(),
     })
 }
 

@@ -37,6 +37,7 @@ fn the_region_of_placement_counts_as_any_other() {
         placement_leader: "kontiki-2".into(),
         stores: vec![store(1, Duration::ZERO), store(2, Duration::ZERO)],
         regions: vec![placement_region(&[1, 2], Some(2)), data],
+        logs: RaftLogs::new(),
     };
     let (held, led) = counts(&picture);
     assert_eq!((held[&1], held[&2]), (2, 1), "as in each node's metric `regions`");

@@ -76,6 +76,12 @@ pub struct Config {
     pub log_bytes_max: usize,
     /// Ticks without an answer after which the log is no longer retained for a follower. Default 600 (one minute).
     pub follower_dead_ticks: u64,
+    /// Bytes of log that a follower may lack; beyond them, or if it needs a snapshot, it lags. Nothing but reports
+    /// depends on it. Default 32 MiB: as much as may be in flight to one that keeps up (`inflight_bytes_max`).
+    pub lag_warn_bytes: usize,
+    /// Ticks for which a follower may lag before it is reported. Default 600 (one minute; half with a node's tick of
+    /// 50 ms): elections, restarts and short stalls are over by then.
+    pub lag_warn_ticks: u64,
     /// Size in bytes of a region's log above which it no longer retains the entries that follow a snapshot in flight to
     /// a follower: that follower will need another snapshot. At least `log_bytes_max`. Default 256 MiB.
     pub snapshot_log_bytes_max: usize,
@@ -133,6 +139,8 @@ impl Default for Config {
             promotion_lag_entries_max: 1_000,
             log_bytes_max: 64 << 20,
             follower_dead_ticks: 600,
+            lag_warn_bytes: 32 << 20,
+            lag_warn_ticks: 600,
             snapshot_log_bytes_max: 256 << 20,
             snapshot_catch_up_ticks_max: 6000,
             snapshot_idle_ticks: 50,

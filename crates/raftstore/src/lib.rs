@@ -44,11 +44,13 @@ pub use error::{Fault, FaultKind, RecoverError, RegionError};
 pub use event::Event;
 pub use families::Families;
 pub use memory::MemoryStatus;
-pub use peer::LeaseStatus;
+pub use peer::{FollowerLag, LeaseStatus, ReplicaLag};
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use recovery::Recovery;
 pub use region::{
     ABSORBED_MAX, Absorbed, Epoch, MemberChange, Merges, Merging, Peer, PeerId, PeerRole, Region, RegionId, RoleChange,
     Space, StoreId, StoreIdentity, Ticket,
 };
-pub use store::{LogEnd, RegionStatus, Store, is_replica_of, log_end, next_replica_id, replica_id};
+pub use store::{
+    LAGS_NAMED_MAX, LogEnd, RegionStatus, Store, StoreLag, is_replica_of, log_end, next_replica_id, replica_id,
+};

@@ -7,6 +7,8 @@ mod consistency;
 mod flow;
 #[path = "scenarios/hibernation.rs"]
 mod hibernation;
+#[path = "scenarios/lag.rs"]
+mod lag;
 #[path = "scenarios/leader_transfer.rs"]
 mod leader_transfer;
 #[path = "scenarios/leadership.rs"]

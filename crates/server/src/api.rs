@@ -1,16 +1,27 @@
 //! The interface of a node that the services use: the driver's handle in production and in the simulator, a map in
 //! tests.
 
-use crate::driver::{NodeError, NodeHandle, RegionContext, Sample};
+use crate::driver::{LagReport, NodeError, NodeHandle, RegionContext, Sample};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
-use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionId, StoreId};
+use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionError, RegionId, ReplicaLag, StoreId};
 use kontiki_txn::Replicated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The raft logs of a node.
+#[derive(Clone, Debug, Default)]
+pub struct RaftLogs {
+    /// How far they are behind.
+    pub lag: Arc<LagReport>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of the log that a restart reads.
+    pub replay_bytes: u64,
+}
 
 /// A node, from any thread. Clones are the same node.
 pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
@@ -51,6 +62,14 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
         context: &RegionContext,
         keys: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<Region>, NodeError>> + Send;
+    /// How far the raft logs of this node are behind, and the bytes of the log that a restart reads.
+    fn raft_logs(&self) -> RaftLogs {
+        RaftLogs::default()
+    }
+    /// The raft log of a replica here.
+    fn replica_lag(&self, region: RegionId) -> impl Future<Output = Result<ReplicaLag, NodeError>> + Send {
+        std::future::ready(Err(RegionError::RegionNotFound { region }.into()))
+    }
     /// Compares the replicas of a region, if this node leads it.
     fn compare_replicas(&self, region: RegionId) -> impl Future<Output = Result<CheckOutcome, NodeError>> + Send;
     /// Asks placement, on any node that leads it; bounded in time.
@@ -104,6 +123,15 @@ impl Node for NodeHandle {
 
     async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
         NodeHandle::split(self, context, keys).await
+    }
+
+    fn raft_logs(&self) -> RaftLogs {
+        let (bytes, replay_bytes) = (self.counters().log_stored_bytes.get(), self.db().stats().log.bytes);
+        RaftLogs { lag: self.lag(), bytes, replay_bytes }
+    }
+
+    async fn replica_lag(&self, region: RegionId) -> Result<ReplicaLag, NodeError> {
+        NodeHandle::replica_lag(self, region).await
     }
 
     async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {

@@ -677,6 +677,11 @@ impl Group {
         self.node.store().bytes_after(index) > bytes
     }
 
+    /// Bytes of the log's entries above `index`.
+    pub fn bytes_after(&self, index: u64) -> usize {
+        self.node.store().bytes_after(index)
+    }
+
     /// Sets the snapshot to send to a follower that needs one, until it is replaced.
     pub fn offer_snapshot(&mut self, info: Option<&SnapshotInfo>, region: &Region) {
         let snapshot = info.map(|info| {

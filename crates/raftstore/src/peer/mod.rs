@@ -14,6 +14,7 @@ mod consistency;
 mod entries;
 mod flow;
 mod hibernate;
+mod lag;
 mod leader_transfer;
 mod lease;
 pub(crate) mod members;
@@ -30,6 +31,7 @@ mod serve;
 mod split;
 mod truncate;
 
+pub use lag::{FollowerLag, ReplicaLag};
 pub use lease::LeaseStatus;
 
 use crate::config::Config;

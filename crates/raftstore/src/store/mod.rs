@@ -6,12 +6,14 @@
 mod absorb;
 mod create;
 mod destroy;
+mod lag;
 mod log_memory;
 mod recover;
 mod status;
 mod wake;
 
 pub use create::{is_replica_of, next_replica_id, replica_id};
+pub use lag::{StoreLag, WORST_MAX as LAGS_NAMED_MAX};
 pub use recover::{LogEnd, log_end};
 pub use status::RegionStatus;
 

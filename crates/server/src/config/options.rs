@@ -104,7 +104,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub cache_bytes_max: Option<u64>,
 
-    /// Size of the log that a start may have to replay, in bytes, 64 MiB to 64 GiB [default: 512 MiB]
+    /// Size of the log that a start may have to replay, in bytes, 64 MiB to 64 GiB; while raft logs are retained for
+    /// followers that lag, up to four times that, but then at most some 2 GiB [default: 512 MiB]
     #[arg(long, value_name = "BYTES")]
     pub log_bytes_max: Option<u64>,
 

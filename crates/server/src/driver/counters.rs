@@ -139,6 +139,8 @@ pub struct Counters {
     pub log_stored_bytes: Gauge,
     /// Their bound, above which no log is retained for followers.
     pub log_stored_bytes_max: Gauge,
+    /// Warnings that a follower has lagged for long.
+    pub lag_warnings: Counter,
     /// Appends delayed since the start because a follower had enough in flight.
     pub appends_delayed: Gauge,
     /// Bytes of committed entries in flight to the engine.

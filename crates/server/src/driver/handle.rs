@@ -4,6 +4,7 @@ use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
 use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply, StoreChange};
+use super::lag_watch::LagReport;
 use super::membership::MembershipState;
 use super::served::{Sample, ServedTable};
 use super::snapshots::check_received;
@@ -16,7 +17,7 @@ use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
     CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
-    Space, StoreId, ViewId, meta,
+    ReplicaLag, Space, StoreId, ViewId, meta,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub recovery: Mutex<Recovery>,
     /// What a read has met, once one has met damaged data.
     pub damage: Mutex<Option<String>>,
+    /// How far raft logs are behind. Written by the driver.
+    pub lag: Mutex<Arc<LagReport>>,
     /// Wakes the tasks that wait for a change of a region's leader.
     pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
@@ -422,6 +425,16 @@ impl NodeHandle {
     /// slowest replica needs to read its data, at most some minutes.
     pub async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
         self.ask(|reply| Input::Check { region, reply }).await
+    }
+
+    /// How far the raft logs of this node are behind, as of at most a second ago.
+    pub fn lag(&self) -> Arc<LagReport> {
+        self.shared.lag.lock().clone()
+    }
+
+    /// The raft log of a replica here, and, if it leads, how far its followers are behind. An error if there is none.
+    pub async fn replica_lag(&self, region: RegionId) -> Result<ReplicaLag, NodeError> {
+        self.ask(|reply| Input::ReplicaLag { region, reply }).await
     }
 
     /// Asks this node to transfer the leadership of a region, if it leads.

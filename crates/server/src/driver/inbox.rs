@@ -14,7 +14,7 @@ use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
-use kontiki_raftstore::{CheckOutcome, Epoch, ReadId, Region, RegionId, StoreId, ViewId};
+use kontiki_raftstore::{CheckOutcome, Epoch, ReadId, Region, RegionId, ReplicaLag, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -149,6 +149,11 @@ pub(super) enum Input {
     Check {
         region: RegionId,
         reply: Reply<CheckOutcome>,
+    },
+    /// What is known of the log of a replica here.
+    ReplicaLag {
+        region: RegionId,
+        reply: Reply<ReplicaLag>,
     },
     /// Entries of a log were read.
     EntriesRead {

@@ -48,6 +48,8 @@ mod heartbeat;
 mod inbox;
 mod inconsistent;
 mod install;
+mod lag;
+mod lag_watch;
 mod lane;
 mod load_boundary;
 mod load_windows;
@@ -76,6 +78,7 @@ pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
 pub use inconsistent::FILE as INCONSISTENT_MARK;
 pub use install::{Installed, Installer};
+pub use lag_watch::{LagReport, Lagging};
 pub use load_windows::LoadLimits;
 pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery};
 pub use membership::MembershipState;
@@ -100,6 +103,7 @@ use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{
     ApplyId, CheckOutcome, Event, FaultKind, PersistId, Region, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
 };
+use lag_watch::LagWatch;
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
@@ -234,6 +238,9 @@ pub struct Driver {
     region_loads: RegionLoads,
     checks: Checks,
     checksums: Checksums,
+    lag_watch: LagWatch,
+    /// What a restart reads of the log at most ([`open`]).
+    replay_bytes_max: u64,
     /// Free bytes of the volume, as last read.
     available_bytes: u64,
     outbound: Vec<Outbound>,
@@ -377,6 +384,7 @@ impl Driver {
         self.tend_region_sizes(now);
         self.tend_region_loads(now);
         self.tend_checks(now);
+        self.tend_lag(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.recover_regions(now);
             self.replace_lost_replicas(now);
@@ -449,6 +457,7 @@ impl Driver {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
             Input::Check { region, reply } => self.begin_check(region, Some(reply), now),
+            Input::ReplicaLag { region, reply } => self.answer_replica_lag(region, reply),
             Input::EntriesRead { region, id, result } => self.entries_read(region, id, result, now),
             Input::Checksummed { region, index, result } => self.checksum_ended(region, index, result, now),
             Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
@@ -528,6 +537,12 @@ impl Drop for Driver {
 
 #[cfg(test)]
 mod golden_test;
+#[cfg(test)]
+mod log_crash_test;
+#[cfg(test)]
+mod log_life_test;
+#[cfg(test)]
+mod several_nodes_test;
 #[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;

@@ -14,6 +14,7 @@ use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
 use super::inconsistent;
 use super::install::Installer;
+use super::lag_watch::LagWatch;
 use super::lane::Lane;
 use super::load_windows::LoadLimits;
 use super::log_disk::LogDisk;
@@ -45,6 +46,9 @@ const LOG_SEGMENTS: u64 = 16;
 /// What may be in a directory before it is a database: the folder of snapshots, and the file for the node's output,
 /// which `kontiki cluster` creates.
 const BESIDE: [&str; 2] = [super::snapshots::DIRECTORY, "log"];
+/// Raft logs may keep twice the engine's log budget, so that a follower that was away needs no snapshot; the engine's
+/// log may then be twice as large as what they keep ([`replay_bytes_max`]).
+const STORED_SHARE: u64 = 2;
 /// The largest log segment: large enough to make its allocation rare, small enough to release space soon.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
@@ -60,13 +64,18 @@ fn raftstore_config(config: &NodeConfig) -> Config {
         log_bytes_max: bytes(config.raft.log_bytes_max),
         leader_priority: config.raft.leader_priority,
         snapshot_log_bytes_max: defaults.snapshot_log_bytes_max.max(bytes(config.raft.log_bytes_max)),
+        stored_bytes_max: defaults.stored_bytes_max.min(bytes(STORED_SHARE * config.engine.log_bytes_max)),
         ..defaults
     }
 }
 
 /// How long a leader waits for checksums.
 fn checksum_time(config: &Config) -> Duration {
-    config.tick_interval.saturating_mul(u32::try_from(config.checksum_ticks_max).unwrap_or(u32::MAX))
+    ticks(config, config.checksum_ticks_max)
+}
+
+fn ticks(config: &Config, count: u64) -> Duration {
+    config.tick_interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn size_limits(config: &NodeConfig) -> SizeLimits {
@@ -92,27 +101,51 @@ fn engine_options(config: &NodeConfig) -> Options {
     }
 }
 
+/// The bound of what the engine's log takes on disk, which is what a restart reads of it: all regions together.
+///
+/// Beyond its budget the engine flushes the memtable that holds the oldest segment, or rewrites the entries there at
+/// the log's end, while that frees more than it writes: until the log is twice what streams keep. What they keep is
+/// bounded by raftstore: beyond `stored_bytes_max` it truncates every log to what tables contain, whichever replica
+/// lags, and requests a flush; what no table contains yet is also in memtables, so their bytes bound it. To that come
+/// the segment that is being written and the one in which the log exceeds its budget.
+fn replay_bytes_max(raft: &Config, engine: &Options) -> u64 {
+    let memtables = engine.memtable_bytes * engine.memtables_max as u64;
+    let kept = raft.stored_bytes_max as u64 + memtables;
+    engine.log_bytes_max.max(2 * kept) + 2 * engine.log_segment_bytes
+}
+
+/// An open engine, and with which settings.
+struct Opened {
+    raft: Config,
+    placement: PlacementConfig,
+    db: Db,
+    installer: Installer,
+    replay_bytes_max: u64,
+}
+
 /// Checks the configuration and opens the engine, and what installs snapshots into it.
 fn open_engine(
     env: &Env,
     config: &mut NodeConfig,
     tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
-) -> Result<(Config, PlacementConfig, Db, Installer), OpenError> {
+) -> Result<Opened, OpenError> {
     // Made absolute once: the process may change its working directory.
     let found = env.fs.absolute(&config.data_dir);
     config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
-    let mut raft_config = raftstore_config(config);
-    let mut options = engine_options(config);
-    let mut placement_config = PlacementConfig::new(config.cluster_id, config.store_id);
-    tune(&mut raft_config, &mut options, &mut placement_config);
-    raft_config.validate()?;
+    let (mut raft, mut options) = (raftstore_config(config), engine_options(config));
+    let mut placement = PlacementConfig::new(config.cluster_id, config.store_id);
+    tune(&mut raft, &mut options, &mut placement);
+    raft.validate()?;
+    let replay_bytes_max = replay_bytes_max(&raft, &options);
+    // What works as it should does not reach it.
+    options.log_holder_warn_bytes = options.log_holder_warn_bytes.max(replay_bytes_max).min(1 << 40);
     inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
     inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
     let tables = options.table.clone();
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
-    let installer = Installer::new(env, &config.data_dir, &db, tables, raft_config.snapshot_tables);
-    Ok((raft_config, placement_config, db, installer))
+    let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
+    Ok(Opened { raft, placement, db, installer, replay_bytes_max })
 }
 
 /// The state that the driver shares with its handles.
@@ -134,6 +167,7 @@ fn share(
         disk_full: Default::default(),
         stops_leading: Default::default(),
         damage: Default::default(),
+        lag: Default::default(),
         leader_news: Default::default(),
         stopped: Default::default(),
         recovery: Default::default(),
@@ -164,9 +198,10 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let (raft_config, placement_config, db, installer) = open_engine(env, &mut config, tune)?;
-        let (tick, check_time, mut rng) = (raft_config.tick_interval, checksum_time(&raft_config), Rng::new(seed));
-        let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
+        let Opened { raft, placement, db, installer, replay_bytes_max } = open_engine(env, &mut config, tune)?;
+        let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
+        let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
+        let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
@@ -181,7 +216,9 @@ impl Driver {
             region_loads,
             checks: Checks::new(config.raft.consistency_check_interval, monotonic),
             checksums: Checksums::start(env, &db, &shared.inbox, check_time),
-            placement: Placement::new(placement_config),
+            lag_watch,
+            replay_bytes_max,
+            placement: Placement::new(placement),
             env: env.clone(),
             config,
             db,

@@ -1,10 +1,13 @@
 //! `debugpb.Debug`: what tools ask a node.
 
-use crate::api::Node;
-use crate::driver::NodeError;
+use crate::api::{Node, RaftLogs};
+use crate::driver::{Lagging, NodeError};
 use kontiki_proto::debugpb::debug_server::{Debug as DebugTrait, DebugServer};
-use kontiki_proto::debugpb::{RegionConsistencyCheckRequest, RegionConsistencyCheckResponse};
-use kontiki_raftstore::{CheckOutcome, RegionError, RegionId, StoreId};
+use kontiki_proto::debugpb::{
+    FollowerLog, RaftLogsRequest, RaftLogsResponse, RegionConsistencyCheckRequest, RegionConsistencyCheckResponse,
+    ReplicaLog,
+};
+use kontiki_raftstore::{CheckOutcome, FollowerLag, RegionError, RegionId, ReplicaLag, StoreId};
 use tonic::{Request, Response, Status};
 
 /// A request is a few bytes.
@@ -45,6 +48,63 @@ impl<N: Node> DebugTrait for DebugService<N> {
         let outcome = compared.map_err(|error| refused(error, &self.silent_members(region)))?;
         check_equal(&outcome)?;
         Ok(Response::new(RegionConsistencyCheckResponse {}))
+    }
+
+    async fn raft_logs(&self, request: Request<RaftLogsRequest>) -> Result<Response<RaftLogsResponse>, Status> {
+        let replica = match RegionId(request.into_inner().region_id) {
+            RegionId(0) => None,
+            region => match self.node.replica_lag(region).await {
+                Ok(lag) => Some(replica_log(&lag)),
+                Err(NodeError::Region(RegionError::RegionNotFound { .. })) => None,
+                Err(error) => return Err(refused(error, &[])),
+            },
+        };
+        let (node, store_id) = (self.node.clone(), self.node.store_id().0);
+        // The engine's statistics are behind locks.
+        let read = tokio::task::spawn_blocking(move || node.raft_logs()).await;
+        let logs = read.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(RaftLogsResponse { store_id, replica, ..describe_logs(&logs) }))
+    }
+}
+
+fn describe_logs(RaftLogs { lag, bytes, replay_bytes }: &RaftLogs) -> RaftLogsResponse {
+    let lagging = lag
+        .lagging
+        .iter()
+        .map(|Lagging { follower, since }| FollowerLog { seconds: since.as_secs(), ..follower_log(follower) });
+    RaftLogsResponse {
+        entries: lag.all.log_entries,
+        bytes: *bytes,
+        unapplied_entries: lag.all.unapplied_entries,
+        unflushed_entries: lag.all.unflushed_entries,
+        replay_bytes: *replay_bytes,
+        replay_bytes_max: lag.replay_bytes_max,
+        followers_lagging: lag.lagging_count,
+        lagging: lagging.collect(),
+        ..RaftLogsResponse::default()
+    }
+}
+
+fn replica_log(lag: &ReplicaLag) -> ReplicaLog {
+    ReplicaLog {
+        region_id: lag.region.0,
+        leads: lag.leads,
+        entries: lag.log_entries,
+        bytes: lag.log_bytes,
+        unapplied_entries: lag.unapplied_entries,
+        unflushed_entries: lag.unflushed_entries,
+        followers: lag.followers.iter().map(follower_log).collect(),
+    }
+}
+
+fn follower_log(lag: &FollowerLag) -> FollowerLog {
+    FollowerLog {
+        region_id: lag.region.0,
+        store_id: lag.store.0,
+        entries: lag.entries,
+        bytes: lag.bytes,
+        needs_snapshot: lag.needs_snapshot,
+        seconds: 0,
     }
 }
 

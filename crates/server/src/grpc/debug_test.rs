@@ -34,3 +34,28 @@ fn a_refusal_says_what_can_be_done() {
     let named = refused(impossible(), &[(StoreId(3), "h:3: connection refused".into())]);
     assert!(named.message().contains("store 3 does not answer (h:3: connection refused)"), "{named}");
 }
+
+#[test]
+fn the_logs_are_described_by_their_sums_and_who_lags() {
+    let follower = FollowerLag {
+        region: RegionId(5),
+        peer: kontiki_raftstore::PeerId(53),
+        store: StoreId(3),
+        entries: 9,
+        bytes: 900,
+        needs_snapshot: true,
+    };
+    let since = std::time::Duration::from_secs(70);
+    let lag = crate::driver::LagReport {
+        lagging: vec![Lagging { follower, since }],
+        lagging_count: 4,
+        replay_bytes_max: 100,
+        ..Default::default()
+    };
+    let described = describe_logs(&RaftLogs { lag: lag.into(), bytes: 7, replay_bytes: 20 });
+    let named = FollowerLog { region_id: 5, store_id: 3, entries: 9, bytes: 900, needs_snapshot: true, seconds: 70 };
+    assert_eq!((described.followers_lagging, &described.lagging[..]), (4, &[named][..]));
+    assert_eq!((described.bytes, described.replay_bytes, described.replay_bytes_max), (7, 20, 100));
+    let replica = replica_log(&ReplicaLag { region: RegionId(5), followers: vec![follower], ..Default::default() });
+    assert_eq!(replica.followers, [FollowerLog { seconds: 0, ..named }]);
+}

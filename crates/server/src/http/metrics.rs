@@ -22,6 +22,7 @@ impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
         self.logs(&mut encoder)?;
+        self.lag(&mut encoder)?;
         self.snapshots(&mut encoder)?;
         self.placement(&mut encoder)?;
         self.consistency(&mut encoder)?;
@@ -184,12 +185,12 @@ fn encode_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Value
     }
 }
 
-fn count(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(super) fn count(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let metric = ConstCounter::new(value);
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(super) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
     gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }

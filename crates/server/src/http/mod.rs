@@ -7,6 +7,7 @@
 //! | `/healthz` | 200 while the node runs; 503 with the reason once it has stopped by itself |
 //! | `/readyz` | 200 when every region here has a leader; 503 with the reason otherwise |
 
+mod lag;
 mod metrics;
 mod status;
 mod text_format;
@@ -71,7 +72,9 @@ fn metrics_page(pages: &StatusPages, open_metrics: bool) -> Response {
 }
 
 fn status_page(pages: &StatusPages) -> Response {
-    Json(status::describe(&pages.node.status(), &pages.node.db().stats(), &pages.address)).into_response()
+    let mut status = status::describe(&pages.node.status(), &pages.node.db().stats(), &pages.address);
+    status["raft_logs"] = lag::describe(&pages.node.lag());
+    Json(status).into_response()
 }
 
 fn healthz(pages: &StatusPages) -> Response {

@@ -134,6 +134,7 @@ const RAFTSTORE_PEER: Layers = (
             "entries",
             "flow",
             "hibernate",
+            "lag",
             "leader_transfer",
             "lease",
             "members",
@@ -153,7 +154,7 @@ const RAFTSTORE_PEER: Layers = (
 
 /// A recovery leaves replicas that are not complete to `create`.
 const RAFTSTORE_STORE: Layers =
-    ("raftstore::store", &[&["absorb", "create", "destroy", "log_memory", "status", "wake"], &["recover"]]);
+    ("raftstore::store", &[&["absorb", "create", "destroy", "lag", "log_memory", "status", "wake"], &["recover"]]);
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.
 const PLACEMENT: Layers = (
@@ -194,6 +195,7 @@ const SERVER_DRIVER: Layers = (
             "error",
             "first_regions",
             "flusher",
+            "lag_watch",
             "lane",
             "load_windows",
             "recovery_record",
@@ -206,7 +208,7 @@ const SERVER_DRIVER: Layers = (
         &["checksums", "entry_reads", "snapshots"],
         &["surveys"],
         &["handle"],
-        &["calls", "hand_over", "log_disk"],
+        &["calls", "hand_over", "lag", "log_disk"],
         &["change_members", "checks", "effects", "heartbeat", "merge", "split"],
         &["formation", "region_loads", "region_sizes", "replacement"],
         // For tools: no driver runs on that directory.

@@ -1,0 +1,168 @@
+//! Drivers on simulated machines, in one thread, for tests of this folder.
+
+use super::*;
+use crate::config::NodeConfig;
+use futures::FutureExt;
+use kontiki_engine::{Family, Options, WriteBatch};
+use kontiki_env::SimMachine;
+use kontiki_env::clock::{Clock, VirtualTime};
+use kontiki_env::fs::CrashMode;
+use kontiki_env::rng::Rng;
+use kontiki_env::tasks::Tasks;
+use kontiki_raftstore::Config;
+use std::future::Future;
+
+pub(super) const DATA: RegionId = RegionId(2);
+const STEP: Duration = Duration::from_millis(1);
+
+pub(super) type Tune = fn(&mut Config, &mut Options);
+
+/// One machine, with the driver on it while it runs.
+pub(super) struct Node {
+    pub(super) machine: SimMachine,
+    driver: Option<Driver>,
+    starts: u64,
+}
+
+/// The members of a cluster, and the network between them.
+pub(super) struct Nodes {
+    time: VirtualTime,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    tune: Tune,
+    /// Cut off from the others.
+    pub(super) away: Option<u64>,
+}
+
+impl Nodes {
+    pub(super) fn start(count: u64, tune: Tune) -> Nodes {
+        let time = VirtualTime::default();
+        let node = |id: u64| {
+            let machine = SimMachine::new(&Rng::new(id), time.clone());
+            (id, Node { machine, driver: None, starts: 0 })
+        };
+        let mut nodes = Nodes { nodes: (1..=count).map(node).collect(), time, tune, away: None };
+        (1..=count).for_each(|id| nodes.start_node(id));
+        nodes
+    }
+
+    pub(super) fn start_node(&mut self, id: u64) {
+        let members = self.nodes.keys().map(|id| (*id, format!("node:{id}"))).collect();
+        let config = NodeConfig { store_id: id, members, ..NodeConfig::single("/data", "node:1") };
+        let (tune, node) = (self.tune, self.nodes.get_mut(&id).expect("a member"));
+        node.starts += 1;
+        let seed = 100 * id + node.starts;
+        let driver = Driver::open_tuned(&node.machine.env(), config, seed, |raft, options, _| tune(raft, options));
+        node.driver = Some(driver.expect("it starts"));
+    }
+
+    /// Ends a node as a power loss does, and starts it again.
+    pub(super) fn restart(&mut self, id: u64, mode: CrashMode) {
+        let node = self.nodes.get_mut(&id).expect("a member");
+        node.machine.fs.power_off();
+        node.driver = None;
+        node.machine.fs.crash(mode);
+        node.machine = node.machine.restarted(Rng::new(node.starts));
+        self.start_node(id);
+    }
+
+    pub(super) fn driver(&self, id: u64) -> &Driver {
+        self.nodes[&id].driver.as_ref().expect("started")
+    }
+
+    pub(super) fn handle(&self, id: u64) -> NodeHandle {
+        self.driver(id).handle()
+    }
+
+    /// All nodes work for a millisecond.
+    pub(super) fn step(&mut self) {
+        self.time.advance_to(self.time.now() + STEP);
+        let mut sent = Vec::new();
+        for (id, node) in &mut self.nodes {
+            let Node { machine, driver: Some(driver), .. } = node else { continue };
+            let now = Now { monotonic: machine.clock.monotonic(), wall_ms: machine.clock.wall_ms() };
+            sent.extend(driver.step(now).into_iter().map(|outbound| (*id, outbound)));
+            while machine.tasks.step() {}
+        }
+        for (from, outbound) in sent {
+            match outbound {
+                Outbound::Message { to, bytes } if ![Some(from), Some(to.0)].contains(&self.away) => {
+                    self.handle(to.0).deliver(StoreId(from), bytes);
+                }
+                Outbound::Message { .. } => {}
+                Outbound::Snapshot { to, snapshot, view, .. } => {
+                    self.handle(from).snapshot_sent(snapshot.region, to, view, false);
+                }
+            }
+        }
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let until = self.time.now() + time;
+        while self.time.now() < until {
+            self.step();
+        }
+    }
+
+    pub(super) fn until(&mut self, what: &str, mut condition: impl FnMut(&Nodes) -> bool) {
+        for _ in 0..60_000 {
+            if condition(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("not within a virtual minute: {what}");
+    }
+
+    pub(super) fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = Box::pin(future);
+        for _ in 0..60_000 {
+            if let Some(value) = future.as_mut().now_or_never() {
+                return value;
+            }
+            self.step();
+        }
+        panic!("the future does not resolve within a virtual minute");
+    }
+
+    /// A node that leads the region.
+    pub(super) fn leader(&mut self, region: RegionId) -> u64 {
+        let find = |nodes: &Nodes| {
+            let mut ids = nodes.nodes.keys().copied().filter(|id| nodes.away != Some(*id));
+            ids.find(|id| nodes.handle(*id).leading_term(region).is_some())
+        };
+        self.until("a leader", |nodes| find(nodes).is_some());
+        find(self).expect("just seen")
+    }
+
+    pub(super) fn put(&mut self, region: RegionId, key: &[u8], value: &[u8]) -> Result<u64, NodeError> {
+        let handle = {
+            let leader = self.leader(region);
+            self.handle(leader)
+        };
+        let (descriptor, _) = handle.region(region).expect("it leads");
+        let context = RegionContext::new(region, descriptor.epoch);
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, value);
+        self.run(async move { handle.propose(&context, batch).await })
+    }
+
+    /// What a replica holds, without the consensus that a read of a client needs.
+    pub(super) fn stored(&self, id: u64, key: &[u8]) -> Option<Vec<u8>> {
+        self.handle(id).db().get(key).expect("readable").map(|value| value.to_vec())
+    }
+
+    /// Regions with data, each beginning with one of these bytes.
+    pub(super) fn split_at(&mut self, starts: &[u8]) -> Vec<RegionId> {
+        let leader = self.leader(DATA);
+        let handle = self.handle(leader);
+        let (descriptor, _) = handle.region(DATA).expect("it leads");
+        let context = RegionContext::new(DATA, descriptor.epoch);
+        let keys = starts.iter().map(|start| Bytes::copy_from_slice(&[*start])).collect();
+        let made = self.run(async move { handle.split(&context, keys).await }).expect("split");
+        made.into_iter().skip(1).map(|region| region.id).collect()
+    }
+
+    pub(super) fn log_bytes(&self, id: u64) -> u64 {
+        self.handle(id).db().stats().log.bytes
+    }
+}
