@@ -2,9 +2,11 @@
 
 use super::Failure;
 use comfy_table::{Table, presets};
-use kontiki_env::KeyText;
 use serde_json::{Value, json};
 use std::io::{self, Write};
+
+/// What an error shows of an argument.
+const ARGUMENT_CHARS_MAX: usize = 100;
 
 /// The bytes of an argument: its text, or with `hex` the bytes of its digits.
 pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> {
@@ -12,7 +14,7 @@ pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> 
         return Ok(argument.as_bytes().to_vec());
     }
     let wrong = || {
-        let argument = KeyText(argument.as_bytes());
+        let argument = shorten(&argument.escape_debug().to_string(), ARGUMENT_CHARS_MAX);
         Failure::usage(format!("{name} {argument}: with --hex an even number of hexadecimal digits is expected"))
     };
     let digits: Option<Vec<u8>> = argument.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
