@@ -36,6 +36,7 @@ impl Endpoint {
             return Err(Failure::usage("--endpoint names no node: HOST:PORT is expected"));
         }
         nodes.iter().try_for_each(|node| check(node))?;
+        self.check_scheme()?;
         let attempts = nodes.iter().map(|node| {
             let connect = async move {
                 let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(node)).await;
@@ -102,6 +103,19 @@ impl Endpoint {
         Ok(())
     }
 
+    /// A scheme decides nothing, but one that promises TLS is not answered without it.
+    fn check_scheme(&self) -> Result<(), Failure> {
+        let is_https = |node: &&str| node.trim_start().starts_with("https://");
+        let Some(node) = self.nodes.split(',').find(is_https) else { return Ok(()) };
+        match self.credentials()? {
+            Some(_) => Ok(()),
+            None => Err(Failure::usage(format!(
+                "--endpoint {node:?}: TLS needs --ca-file; without TLS give HOST:PORT such as {}",
+                super::ENDPOINT_DEFAULT
+            ))),
+        }
+    }
+
     /// The certificates, where they are given.
     pub fn credentials(&self) -> Result<Option<Arc<Credentials>>, Failure> {
         self.tls.credentials()
@@ -125,7 +139,7 @@ fn check(node: &str) -> Result<(), Failure> {
         Some((host, text)) if is_host(host) && port(text) => Ok(()),
         _ => Err(Failure::usage(format!(
             "--endpoint {node:?}: accepted is HOST:PORT such as {}, with a port of 1 to 65535, without a path, and with \
-             no scheme but http://",
+             no scheme but http:// or, with certificates, https://",
             super::ENDPOINT_DEFAULT
         ))),
     }

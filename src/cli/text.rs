@@ -14,8 +14,13 @@ pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> 
         return Ok(argument.as_bytes().to_vec());
     }
     let wrong = || {
-        let argument = shorten(&argument.escape_debug().to_string(), ARGUMENT_CHARS_MAX);
-        Failure::usage(format!("{name} {argument}: with --hex an even number of hexadecimal digits is expected"))
+        let shown = shorten(&argument.escape_debug().to_string(), ARGUMENT_CHARS_MAX);
+        let length = if argument.chars().count() > ARGUMENT_CHARS_MAX {
+            format!(" ({} bytes)", argument.len())
+        } else {
+            String::new()
+        };
+        Failure::usage(format!("{name} {shown}{length}: with --hex an even number of hexadecimal digits is expected"))
     };
     let digits: Option<Vec<u8>> = argument.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).ok_or_else(wrong)?;
