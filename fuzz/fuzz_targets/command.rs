@@ -37,8 +37,8 @@ fuzz_target!(|input: (bool, Vec<u8>, Vec<u8>)| {
     };
     let is_write = matches!(command.action, Action::Write(_));
     let stale = Epoch { version: command.epoch.version.wrapping_add(1), ..command.epoch };
-    assert!(decide(&FAMILIES, &Region { epoch: stale, ..region.clone() }, None, command.clone()).is_err());
+    assert!(decide(&FAMILIES, &Region { epoch: stale, ..region.clone() }, command.clone()).is_err());
     if is_write || command.epoch.version < u64::MAX / 2 && command.epoch.conf_version < u64::MAX {
-        let _ = decide(&FAMILIES, &region, None, command);
+        let _ = decide(&FAMILIES, &region, command);
     }
 });
