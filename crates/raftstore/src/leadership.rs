@@ -75,25 +75,17 @@ impl Leadership {
     /// What a message of another store says.
     pub fn learn(&mut self, message: &StoreMessage) {
         let store = StoreId(message.from_store);
-        if message.can_compare {
-            self.comparing.insert(store);
-        } else {
-            self.comparing.remove(&store);
-        }
-        if message.knows_roles {
-            self.knowing_roles.insert(store);
-        } else {
-            self.knowing_roles.remove(&store);
-        }
-        if message.knows_merges {
-            self.knowing_merges.insert(store);
-        } else {
-            self.knowing_merges.remove(&store);
-        }
-        if message.unable_to_lead {
-            self.unable.insert(store);
-        } else {
-            self.unable.remove(&store);
+        for (stores, says) in [
+            (&mut self.comparing, message.can_compare),
+            (&mut self.knowing_roles, message.knows_roles),
+            (&mut self.knowing_merges, message.knows_merges),
+            (&mut self.unable, message.unable_to_lead),
+        ] {
+            if says {
+                stores.insert(store);
+            } else {
+                stores.remove(&store);
+            }
         }
         if message.leader_priority == 0 {
             self.priorities.remove(&store);

@@ -9,8 +9,10 @@ use crate::consensus::log::{Position, entry_bytes};
 use crate::consensus::{Entry, EntryType};
 use crate::effect::{Answer, AppliedCommand, ApplyPart};
 use crate::error::{Fault, FaultKind};
-use crate::meta::put_applied;
+use crate::meta::{put_applied, put_region};
 use crate::outbox::{AppliedRegion, Outbox};
+use crate::region::Region;
+use std::sync::Arc;
 
 impl Peer {
     /// Whether a snapshot's install has to finish before further entries are applied.
@@ -45,7 +47,7 @@ impl Peer {
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
-                let removes = self.removals.iter().any(|(at, _)| *at == entry.index);
+                let removes = self.removals().any(|(at, _)| at == entry.index);
                 let changes_range = command::is_split(&entry.context) || command::is_commit_of_merge(&entry.context);
                 let is_alone = changes_range || is_checksum(entry) || removes;
                 is_first || bytes <= self.config.apply_bytes_max && !is_alone && !ends_round
@@ -96,8 +98,7 @@ impl Peer {
     fn apply(&mut self, entry: Entry, out: &mut Outbox) -> usize {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
-        self.removals.retain(|(index, _)| *index > entry.index);
-        self.forget_preparations(entry.index);
+        self.noted.retain(|(index, _)| *index > entry.index);
         let proposed = self.take_proposal(entry.index, entry.term, out);
         let answer = match self.execute(&entry, out) {
             Ok(Ok(())) => Answer::Ok { index: entry.index },
@@ -147,6 +148,15 @@ impl Peer {
             Err(refusal) => return Ok(Err(refusal)),
         }
         Ok(Ok(()))
+    }
+
+    /// The entry at `index` gives the region another descriptor: at once for what follows in the log, and for readers
+    /// when it is visible.
+    pub(super) fn change_descriptor(&mut self, index: u64, region: Region, out: &mut Outbox) {
+        let region = Arc::new(region);
+        self.members = region.clone();
+        put_region(self.families.meta, &mut out.apply, &region);
+        self.changes.push_back((index, region));
     }
 
     /// A batch with this region's entries through `position` is visible.

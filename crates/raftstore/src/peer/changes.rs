@@ -8,7 +8,7 @@ use super::Peer;
 use crate::command::{Action, Command};
 use crate::error::RegionError;
 use crate::outbox::Outbox;
-use crate::region::{MemberChange, PeerId};
+use crate::region::{MemberChange, PeerId, StoreId};
 
 impl Peer {
     /// Whether a change that can be made of the descriptor may be proposed now.
@@ -23,7 +23,10 @@ impl Peer {
             let learner = learner.0;
             return Err(self.busy(&format!("replica {learner} does not answer, or lacks entries; promote it later")));
         }
-        self.check_versions(change, out)?;
+        // A store of an earlier version takes every replica for a voter.
+        if !matches!(change, MemberChange::Add(_) | MemberChange::Remove(_)) {
+            self.check_versions(|store| out.leadership.knows_roles(store))?;
+        }
         let Ok(after) = self.members.changed(change) else { return Ok(()) };
         // A new replica has answered nothing, and counts as one that does not. The end of a joint configuration needs
         // those who have what was decided in it, and gets them by its own commit.
@@ -44,11 +47,10 @@ impl Peer {
         heard_at.is_some_and(|at| out.now.saturating_sub(at) < self.config.promise_duration())
     }
 
-    /// A store of an earlier version takes every replica for a voter.
-    fn check_versions(&self, change: &MemberChange, out: &Outbox) -> Result<(), RegionError> {
-        let needs_roles = !matches!(change, MemberChange::Add(_) | MemberChange::Remove(_));
-        let others = || self.members.peers.iter().filter(|peer| peer.id != self.me.id);
-        match others().find(|peer| needs_roles && !out.leadership.knows_roles(peer.store)) {
+    /// Whether the stores of all other replicas have said that they know what is to be proposed.
+    pub(super) fn check_versions(&self, knows: impl Fn(StoreId) -> bool) -> Result<(), RegionError> {
+        let mut others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
+        match others.find(|peer| !knows(peer.store)) {
             Some(peer) => {
                 let store = peer.store.0;
                 Err(self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it")))

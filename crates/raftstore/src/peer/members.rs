@@ -48,9 +48,8 @@
 
 use super::Peer;
 use crate::command::{self, Carrier, Change};
+use crate::consensus::Entry;
 use crate::consensus::wire::{RegionRecord, StoreMessage};
-use crate::consensus::{Entry, EntryType};
-use crate::meta::put_region;
 use crate::outbox::Outbox;
 use crate::region::{self, MemberChange, PeerId, Region, StoreId};
 use prost::Message;
@@ -78,12 +77,9 @@ impl Peer {
         }
         let what = change.as_ref().map_or("unsafe recovery".into(), |change| format!("{change:?}"));
         tracing::info!(region = self.region.id.0, index, "members changed: {what}");
-        let changed = Arc::new(changed);
-        self.members = changed.clone();
-        self.members_replaced(index, out);
         self.strangers.retain(|id, _| changed.peer(*id).is_none());
-        put_region(self.families.meta, &mut out.apply, &changed);
-        self.changes.push_back((index, changed));
+        self.change_descriptor(index, changed, out);
+        self.members_replaced(index, out);
         Ok(())
     }
 
@@ -136,22 +132,14 @@ impl Peer {
         out.send.push((to.store, answer.encode_to_vec().into()));
     }
 
-    /// Entries were appended: notes those that remove members.
-    pub(super) fn note_removals(&mut self, entries: &[Entry]) {
-        if let Some(first) = entries.first() {
-            self.removals.retain(|(index, _)| *index < first.index);
-            self.removals.extend(removals_of(entries, 0));
-        }
-    }
-
     /// Whether an entry of the log that is not handed out removes this member.
     pub(super) fn is_leaving(&self, member: PeerId) -> bool {
-        self.removals.iter().any(|(_, removed)| *removed == member)
+        self.removals().any(|(_, removed)| removed == member)
     }
 
     /// The highest commit index for messages to a member: it lies before the member's own removal.
     pub(super) fn commit_max_for(&self, to: PeerId) -> u64 {
-        let removal = self.removals.iter().find(|(_, removed)| *removed == to);
+        let removal = self.removals().find(|(_, removed)| *removed == to);
         removal.map_or(u64::MAX, |(index, _)| index - 1)
     }
 
@@ -208,7 +196,7 @@ impl Peer {
     /// Whether this committed entry removes this replica. It is not handed out, nor is what follows: a leader's answer
     /// ends this replica when the others can do without it.
     pub(super) fn removes_this(&self, entry: &Entry) -> bool {
-        if !self.removals.iter().any(|(index, id)| (*index, *id) == (entry.index, self.me.id)) {
+        if !self.removals().any(|removal| removal == (entry.index, self.me.id)) {
             return false;
         }
         let command = command::decode(self.families, Carrier::MemberChange, &entry.context, &entry.data);
@@ -235,11 +223,4 @@ impl Peer {
         }
         false
     }
-}
-
-/// The entries above `index` that remove members, and which.
-pub(crate) fn removals_of(entries: &[Entry], index: u64) -> Vec<(u64, PeerId)> {
-    let changes = entries.iter().filter(|entry| entry.get_entry_type() == EntryType::EntryConfChange);
-    let removals = changes.filter_map(|entry| Some((entry.index, command::removed_by(&entry.context)?)));
-    removals.filter(|(removal, _)| *removal > index).collect()
 }

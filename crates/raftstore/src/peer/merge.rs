@@ -9,7 +9,7 @@ use crate::command::{self, Action, Carrier, Change, Command};
 use crate::consensus::wire::{AbsorberRecord, StoreMessage};
 use crate::consensus::{Entry, EntryType, entry_from_wire, entry_to_wire, log::entry_bytes, wire};
 use crate::error::{Fault, FaultKind, RegionError};
-use crate::meta::{self, put_region};
+use crate::meta;
 use crate::outbox::{AbsorptionBegun, AbsorptionHanded, Outbox};
 use crate::region::{Absorber, Merging, PeerId, Region, RegionId};
 use prost::Message;
@@ -24,18 +24,10 @@ pub(super) struct Merge {
     is_source_ready: bool,
     /// The source's replica here is lost: only a snapshot has its data.
     is_source_lost: bool,
-    /// Preparations in the log that are not handed out, and what every replica had then.
-    in_log: Vec<(u64, u64)>,
     /// Term and index of the last commit or rollback that this replica proposed as leader.
     ended: (u64, u64),
     /// As a source: its range is taken over, and this replica is stopped.
     pub(super) absorbed_by: Option<Absorber>,
-}
-
-impl Merge {
-    pub fn recovered(in_log: Vec<(u64, u64)>) -> Merge {
-        Merge { in_log, ..Merge::default() }
-    }
 }
 
 impl Peer {
@@ -46,22 +38,9 @@ impl Peer {
 
     /// The index above which the log is retained for the commit of a merge.
     pub(super) fn held_for_merge(&self) -> Option<u64> {
-        let in_log = self.merge.in_log.iter().map(|(_, replicated)| *replicated);
+        let in_log = self.noted.iter().filter_map(|(_, noted)| noted.replicated());
         let merging = [&self.members, &self.region].into_iter().filter_map(|region| region.merging());
         merging.map(|merging| merging.replicated_index).chain(in_log).min()
-    }
-
-    /// Entries were appended: notes those that prepare a merge.
-    pub(super) fn note_preparations(&mut self, entries: &[Entry]) {
-        if let Some(first) = entries.first() {
-            self.merge.in_log.retain(|(index, _)| *index < first.index);
-            self.merge.in_log.extend(preparations_of(entries, 0));
-        }
-    }
-
-    /// Entries through `index` are handed out.
-    pub(super) fn forget_preparations(&mut self, index: u64) {
-        self.merge.in_log.retain(|(at, _)| *at > index);
     }
 
     /// The command that prepares the merge into `target`, or why it is not proposed now.
@@ -77,16 +56,11 @@ impl Peer {
         if !self.leading.as_ref().is_some_and(|leading| leading.announced) {
             return Err(self.not_leader(out));
         }
-        if self.group.has_pending_change() || !self.removals.is_empty() || out.memory.is_tight() {
+        if self.group.has_pending_change() || self.removals().next().is_some() || out.memory.is_tight() {
             return Err(self.busy("a change of the members is under way, or the logs take too much memory"));
         }
         let others = || self.members.peers.iter().filter(|peer| peer.id != self.me.id);
-        if let Some(peer) = others().find(|peer| !out.leadership.knows_merges(peer.store)) {
-            let store = peer.store.0;
-            return Err(
-                self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it"))
-            );
-        }
+        self.check_versions(|store| out.leadership.knows_merges(store))?;
         let is_able =
             |id: PeerId| self.answers(id, out) && self.has_data(id) && !self.flow.full_followers.contains(&id);
         if let Some(peer) = others().find(|peer| !is_able(peer.id)) {
@@ -111,20 +85,17 @@ impl Peer {
         let merging = region.merges.preparing.as_mut().expect("a preparation makes this");
         merging.prepared_index = index;
         tracing::info!(region = region.id.0, index, into = merging.target.0, "a merge is prepared");
-        self.replace_descriptor(index, region, out);
+        self.change_range(index, region, out);
     }
 
     /// A merge is given up: this region was to be the source.
     pub(super) fn roll_back_merge(&mut self, index: u64, region: Region, out: &mut Outbox) {
         tracing::info!(region = region.id.0, index, "a merge is rolled back");
-        self.replace_descriptor(index, region, out);
+        self.change_range(index, region, out);
     }
 
-    fn replace_descriptor(&mut self, index: u64, region: Region, out: &mut Outbox) {
-        let region = Arc::new(region);
-        self.members = region.clone();
-        put_region(self.families.meta, &mut out.apply, &region);
-        self.changes.push_back((index, region));
+    fn change_range(&mut self, index: u64, region: Region, out: &mut Outbox) {
+        self.change_descriptor(index, region, out);
         // A view from before would bring the earlier state to a follower whose log may not have what follows.
         self.retire(out);
     }
@@ -200,7 +171,7 @@ impl Peer {
         meta::delete_region(self.families.meta, &mut out.apply, source.id);
         out.absorbed.push(AbsorptionHanded { source: source.id, target: region.id, index });
         self.replaced.push_back((index, Arc::new(source)));
-        self.replace_descriptor(index, region, out);
+        self.change_range(index, region, out);
         self.splitting.handed = index;
     }
 
@@ -212,8 +183,7 @@ impl Peer {
         let others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
         let known = others.filter_map(|peer| self.group.matched(peer.id)).min().filter(|_| self.leads());
         let first = replicated_index.max(known.unwrap_or(0).min(prepared_index)) + 1;
-        let entries = if first > prepared_index { Some(Vec::new()) } else { self.group.entries(first, prepared_index) };
-        let entries = entries?;
+        let entries = self.group.entries(first, prepared_index)?;
         let entries = entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
         let action = Action::CommitMerge { source: Region::clone(&self.region), prepared_index, entries };
         Some(Command { epoch: target_epoch, action })
@@ -249,8 +219,8 @@ impl Peer {
     }
 
     /// Takes entries of this region's log that are known to be committed, from the commit of the merge in its target:
-    /// the other replicas may exist no more.
-    /// Returns whether they were taken: while a snapshot is installed they are not.
+    /// the other replicas may exist no more. Returns whether they were taken: while a snapshot is installed they are
+    /// not.
     pub fn catch_up(&mut self, entries: &[Entry], commit: u64, out: &mut Outbox) -> bool {
         self.wake(out.now);
         let takes = !self.waits_for_install();
@@ -296,11 +266,4 @@ impl Peer {
             }
         }
     }
-}
-
-/// The entries above `index` that prepare a merge, and what every replica had then.
-pub(crate) fn preparations_of(entries: &[Entry], index: u64) -> Vec<(u64, u64)> {
-    let normal = entries.iter().filter(|entry| entry.get_entry_type() == EntryType::EntryNormal);
-    let above = normal.filter(|entry| entry.index > index);
-    above.filter_map(|entry| Some((entry.index, command::replicated_by(&entry.context)?))).collect()
 }

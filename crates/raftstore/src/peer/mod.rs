@@ -17,9 +17,10 @@ mod hibernate;
 mod lag;
 mod leader_transfer;
 mod lease;
-pub(crate) mod members;
-pub(crate) mod merge;
+mod members;
+mod merge;
 mod message;
+pub(crate) mod noted;
 mod promise;
 mod propose;
 mod reads;
@@ -96,8 +97,8 @@ pub(crate) struct Peer {
     members_since: u64,
     /// The persist that records that the change to these is committed, until it is durable.
     members_unrecorded: Option<PersistId>,
-    /// Entries of the log that are not handed out and remove a member, and which.
-    removals: Vec<(u64, PeerId)>,
+    /// Entries of the log that are not handed out and matter before.
+    noted: Vec<(u64, noted::Noted)>,
     /// Descriptors that become visible with the applied index.
     changes: VecDeque<(u64, Arc<Region>)>,
     /// Earlier descriptors with another range, and the index from which on tables do not have them.
@@ -171,10 +172,8 @@ pub(crate) struct Recovered {
     pub promised: Duration,
     /// The region whose command made this one, if tables do not hold the descriptor.
     pub made_by: u64,
-    /// Entries of the log above `applied` that remove a member, and which.
-    pub removals: Vec<(u64, PeerId)>,
-    /// Entries of the log above `applied` that prepare a merge, and what every replica had then.
-    pub preparations: Vec<(u64, u64)>,
+    /// Entries of the log above `applied` that matter before they are handed out.
+    pub noted: Vec<(u64, noted::Noted)>,
 }
 
 impl Peer {
@@ -191,7 +190,7 @@ impl Peer {
             members,
             members_since: handed,
             members_unrecorded: None,
-            removals: recovered.removals,
+            noted: recovered.noted,
             changes: VecDeque::new(),
             replaced: VecDeque::new(),
             strangers: BTreeMap::new(),
@@ -224,7 +223,7 @@ impl Peer {
             replicated: 0,
             truncations: VecDeque::new(),
             splitting: split::Splitting::default(),
-            merge: merge::Merge::recovered(recovered.preparations),
+            merge: merge::Merge::default(),
             consistency: consistency::Consistency::default(),
             ticks: 0,
             removed: false,

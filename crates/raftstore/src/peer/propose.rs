@@ -1,5 +1,6 @@
 //! The first half of the write path: admission, the queue, and the answers to tickets when leadership ends.
 
+use super::noted::Noted;
 use super::{Peer, Proposed, Queued};
 use crate::command::{self, Action, Carrier, Command, Refusal, encode_write_context};
 use crate::effect::Answer;
@@ -126,7 +127,7 @@ impl Peer {
             None => self.group.propose(vec![(context, data)]),
         };
         if let (Some(index), Some(MemberChange::Remove(id))) = (index, change) {
-            self.removals.push((index, id));
+            self.noted.push((index, Noted::Removes(id)));
         }
         if let Some(index) = index.filter(|_| is_check) {
             self.check_proposed(index);

@@ -36,8 +36,7 @@ impl Peer {
         self.state_dirty |= ready_batch.vote_changed && !self.config.planted().vote_not_persisted;
         // With a membership change it is recorded that the one before is committed: see `members.rs`.
         self.state_dirty |= ready_batch.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
-        self.note_removals(&ready_batch.entries);
-        self.note_preparations(&ready_batch.entries);
+        self.note_entries(&ready_batch.entries);
         if let Some(first) = ready_batch.entries.first() {
             let entries = ready_batch.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });

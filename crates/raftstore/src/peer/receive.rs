@@ -141,8 +141,7 @@ impl Peer {
         self.members = Arc::new(incoming.file.region.clone());
         self.members_replaced(position.index, out);
         self.forget_merges();
-        self.forget_preparations(u64::MAX);
-        self.removals.clear();
+        self.noted.clear();
         self.handed = position.index;
         self.drop_all_proposals(out);
         self.truncations.clear();

@@ -13,7 +13,6 @@ use crate::effect::{AppliedCommand, ApplyPart};
 use crate::meta::{self, put_applied, put_region};
 use crate::outbox::{AppliedRegion, Outbox, SplitBegun};
 use crate::region::Region;
-use std::sync::Arc;
 
 /// The regions that splits make.
 #[derive(Default)]
@@ -79,11 +78,8 @@ impl Peer {
         assert_eq!(self.splitting.waiting.take(), Some(index), "its logs are durable");
         assert!(std::mem::take(&mut self.splitting.is_logged), "its logs are durable");
         tracing::info!(region = self.region.id.0, index, "split: {children:?}");
-        let region = Arc::new(region);
         self.replaced.push_back((index, self.members.clone()));
-        self.members = region.clone();
-        put_region(self.families.meta, &mut out.apply, &region);
-        self.changes.push_back((index, region));
+        self.change_descriptor(index, region, out);
         self.splitting.made.extend(children);
         self.splitting.handed = index;
         // A follower that gets it would hold the range of the new regions, and could not create them.

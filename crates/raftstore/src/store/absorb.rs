@@ -215,10 +215,9 @@ impl Store {
 
     /// Everything through `apply` is visible.
     pub(super) fn absorb_applied(&mut self, apply: ApplyId) {
-        for (source, ending) in &mut self.absorption.ending {
+        for ending in self.absorption.ending.values_mut() {
             if matches!(ending.stage, EndingStage::Applying(id) if id <= apply) {
                 ending.stage = EndingStage::Applied;
-                self.dirty.insert(*source);
             }
         }
     }
@@ -285,6 +284,9 @@ impl Store {
     /// Ends the merge of a source, if its replica or that of the target leads: the target commits it while it has the
     /// epoch that the preparation names; otherwise the source rolls it back.
     pub(super) fn tend_merge(&mut self, source: RegionId) {
+        if !self.absorption.merging.contains(&source) {
+            return;
+        }
         let Some(peer) = self.peers.get(&source).filter(|peer| !peer.is_removed()) else {
             self.absorption.merging.remove(&source);
             return;

@@ -88,7 +88,10 @@ impl Store {
         let (mut all, warn_bytes) = (StoreLag::default(), self.config.lag_warn_bytes as u64);
         for peer in self.peers.values().filter(|peer| !peer.is_removed()) {
             all.add_replica(&peer.own_lag());
-            peer.follower_lags().for_each(|lag| all.add_follower(lag, warn_bytes));
+            // The followers of a leader that hibernates have everything.
+            if !peer.hibernates() {
+                peer.follower_lags().for_each(|lag| all.add_follower(lag, warn_bytes));
+            }
         }
         all.beyond.sort_by_key(|lag| Reverse(badness(lag)));
         all

@@ -8,8 +8,7 @@ use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
-use crate::peer::members::removals_of;
-use crate::peer::merge::preparations_of;
+use crate::peer::noted::noted_in;
 use crate::peer::receive::Incoming;
 use crate::region::{Absorber, PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
@@ -32,8 +31,8 @@ impl Store {
     /// tasks come with the first poll); other snapshot files may be removed.
     pub fn recover(&mut self, meta: &dyn View, streams: Vec<(StreamId, StreamContents)>) -> Result<(), RecoverError> {
         let ids: Vec<StreamId> = streams.iter().map(|(id, _)| *id).collect();
-        let streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
-        self.recover_from(meta, &ids, &mut |id| Ok(streams.get(&id).cloned().unwrap_or_default()))
+        let mut streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
+        self.recover_from(meta, &ids, &mut |id| Ok(streams.remove(&id).unwrap_or_default()))
     }
 
     /// The same, with streams that are read one after the other: of each log only the entries that are not applied stay
@@ -52,17 +51,22 @@ impl Store {
         let regions = meta::regions(family, meta)?;
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
         let logged: BTreeSet<RegionId> = streams.iter().map(|stream| RegionId(stream.0)).collect();
+        // Few and short: nothing of them is in tables.
+        let mut alone = Vec::new();
         let mut states = BTreeMap::new();
         for id in logged.difference(&known) {
-            states.insert(*id, log_state(*id, &read(StreamId(id.0))?)?);
+            let contents = read(StreamId(id.0))?;
+            states.insert(*id, log_state(*id, &contents)?);
+            alone.push((*id, contents));
         }
-        for (id, state) in &states {
-            if let Some(by) = state.absorbed_by.filter(|_| is_over(*id, &regions, &states)) {
-                self.recover_absorbed(*id, state, by)?;
+        for (id, contents) in alone {
+            let state = &states[&id];
+            if let Some(by) = state.absorbed_by.filter(|_| is_over(id, &regions, &states)) {
+                self.recover_absorbed(id, state, by)?;
                 continue;
             }
             let is_here = |region| known.contains(&region) || logged.contains(&region);
-            self.recover_log(identity.store, *id, read(StreamId(id.0))?, is_here)?;
+            self.recover_log(identity.store, id, state, contents, is_here)?;
         }
         for region in regions {
             let id = region.id;
@@ -90,10 +94,10 @@ impl Store {
         &mut self,
         store: StoreId,
         id: RegionId,
+        state: &GroupState,
         contents: StreamContents,
         is_here: impl Fn(RegionId) -> bool,
     ) -> Result<(), RecoverError> {
-        let state = log_state(id, &contents)?;
         let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
         let file = file.map_err(|what| damaged(id, what))?;
         if state.made_by != 0 {
@@ -196,8 +200,7 @@ impl Store {
             return Err(damaged(id, format_args!("truncated through {found}, but the state says {stated}")));
         }
         let entries = decode_entries(id, &contents)?;
-        let removals = removals_of(&entries, applied.index);
-        let preparations = preparations_of(&entries, applied.index);
+        let noted = noted_in(&entries, applied.index);
         self.file_numbers.skip_through(state.snapshot.as_ref().map_or(0, |info| info.file_number));
         let incoming = pending_snapshot(id, &state, applied)?;
         let mut applied = applied;
@@ -216,11 +219,11 @@ impl Store {
         let mut group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
         // What is applied is not needed in memory, except for what the commit of a merge may have to send.
         let held = members.merging().map(|merging| merging.replicated_index);
-        let held = held.into_iter().chain(preparations.iter().map(|(_, replicated)| *replicated)).min();
+        let held = held.into_iter().chain(noted.iter().filter_map(|(_, noted)| noted.replicated())).min();
         group.evict(start.min(held.unwrap_or(u64::MAX)).max(group.truncated().index), usize::MAX);
         let promised = Duration::from_nanos(state.promised_ns);
         let made_by = state.made_by;
-        Ok(Recovered { region, me, group, applied, incoming, promised, made_by, removals, preparations })
+        Ok(Recovered { region, me, group, applied, incoming, promised, made_by, noted })
     }
 }
 

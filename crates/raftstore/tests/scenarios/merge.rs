@@ -1,7 +1,7 @@
 //! A region takes over the range of its neighbour: the situations of docs/internals/merge.md, and random ones from
 //! seeds.
 
-use super::split;
+use super::split::{self, tile};
 use crate::cluster::check::region_state;
 use crate::cluster::node::Job;
 use crate::cluster::{Cluster, REGION, families};
@@ -20,26 +20,13 @@ const LAST: RegionId = RegionId(10);
 
 /// Three regions, `LEFT` to `k10`, `RIGHT` to `k15`, and `LAST`, with twenty keys.
 fn with_regions(seed: u64) -> Cluster {
-    let mut cluster = Cluster::with_config(seed, 3, split::config());
-    for i in 0..20u32 {
-        cluster.put_surely(format!("k{i:02}").as_bytes(), &i.to_le_bytes());
-    }
+    let mut cluster = split::with_keys(seed);
     cluster.split_surely(&[(RIGHT, b"k10"), (LAST, b"k15")]);
     cluster.until(20, "all have leaders", |cluster| {
         [LEFT, RIGHT, LAST].iter().all(|region| cluster.leader_of(*region).is_some())
     });
     cluster.run(SECOND);
     cluster
-}
-
-/// All regions, on every store that is up, are in line with each other.
-pub fn tile(cluster: &Cluster) {
-    for node in cluster.nodes.values().filter(|node| node.is_up()) {
-        let mut regions = meta::regions(families::META, &node.visible).expect("readable");
-        regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
-        assert!(regions.windows(2).all(|pair| pair[0].end_key == pair[1].start_key), "{regions:?}");
-        assert_eq!(regions.last().expect("some").end_key.as_ref(), b"y");
-    }
 }
 
 /// Every key has the value that was written last.
@@ -467,20 +454,7 @@ fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
 
 /// Random splits and merges under faults, to the end.
 pub fn run(seed: u64, config: Config) -> Cluster {
-    let mut cluster = Cluster::with_config(7_000 + seed, 3, config);
-    let mut next_region = 99;
-    while cluster.now < 14 * SECOND {
-        if cluster.rng.chance(1, 25) {
-            disturb(&mut cluster, &mut next_region);
-        }
-        for _ in 0..cluster.rng.below(4) {
-            split::work(&mut cluster);
-        }
-        cluster.step();
-    }
-    cluster.settle();
-    tile(&cluster);
-    cluster
+    split::run_with(7_000 + seed, config, 14 * SECOND, 25, disturb)
 }
 
 #[test]

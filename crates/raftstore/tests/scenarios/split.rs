@@ -22,7 +22,7 @@ pub fn config() -> Config {
 }
 
 /// A cluster with twenty keys, `k00` to `k19`.
-fn with_keys(seed: u64) -> Cluster {
+pub fn with_keys(seed: u64) -> Cluster {
     with_keys_and(seed, config())
 }
 
@@ -34,8 +34,8 @@ fn with_keys_and(seed: u64, config: Config) -> Cluster {
     cluster
 }
 
-/// Both regions, on every store that is up, are in line with each other.
-fn tile(cluster: &Cluster) {
+/// All regions, on every store that is up, are in line with each other.
+pub fn tile(cluster: &Cluster) {
     for node in cluster.nodes.values().filter(|node| node.is_up()) {
         let mut regions = meta::regions(families::META, &node.visible).expect("readable");
         regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
@@ -545,7 +545,7 @@ pub fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
     }
 }
 
-pub fn work(cluster: &mut Cluster) {
+fn work(cluster: &mut Cluster) {
     let id = 1 + cluster.rng.below(3);
     if !cluster.node(id).is_up() {
         return;
@@ -580,10 +580,21 @@ pub fn work(cluster: &mut Cluster) {
 
 /// Random splits under faults, to the end.
 pub fn run(seed: u64, config: Config) -> Cluster {
-    let mut cluster = Cluster::with_config(5_000 + seed, 3, config);
+    run_with(5_000 + seed, config, 12 * SECOND, 40, disturb)
+}
+
+/// Random work, and on average in one step of so many a disturbance, to the end.
+pub fn run_with(
+    seed: u64,
+    config: Config,
+    duration: Duration,
+    disturbed_one_in: u64,
+    disturb: impl Fn(&mut Cluster, &mut u64),
+) -> Cluster {
+    let mut cluster = Cluster::with_config(seed, 3, config);
     let mut next_region = 99;
-    while cluster.now < 12 * SECOND {
-        if cluster.rng.chance(1, 40) {
+    while cluster.now < duration {
+        if cluster.rng.chance(1, disturbed_one_in) {
             disturb(&mut cluster, &mut next_region);
         }
         for _ in 0..cluster.rng.below(4) {

@@ -9,6 +9,7 @@ use super::served::{Served, ServedTable};
 use super::split::Asked;
 use super::{Driver, PLACEMENT_REGION};
 use bytes::Bytes;
+use kontiki_env::KeyText;
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::RegionId;
@@ -22,8 +23,6 @@ const SPLITS_MAX: usize = 4;
 /// Regions of which requests are sampled at the same time: each takes up to 2 MiB, if keys are as long as boundaries
 /// may be. The others wait.
 const SAMPLED_MAX: usize = 64;
-/// Bytes of a key in the log of the node.
-const KEY_BYTES_SHOWN: usize = 64;
 
 /// What is known of a region.
 struct Known {
@@ -224,11 +223,11 @@ fn report(region: RegionId, key: &Bytes, is_raw: bool, percent: u64) {
     // A key that was cut is no whole encoding: it is shown as it is.
     let decoded = if is_raw { None } else { memcomparable_decode(key).ok() };
     let user_key = decoded.as_deref().unwrap_or(key);
-    let shown = user_key.get(..KEY_BYTES_SHOWN).unwrap_or(user_key).escape_ascii();
+    let shown = KeyText(user_key);
     tracing::warn!(
         region = region.0,
         "a hot key: {percent}% of the requests that the region serves, above its limit, are for the {kind} key \
-         \"{shown}\", which no split can divide"
+         {shown}, which no split can divide"
     );
 }
 

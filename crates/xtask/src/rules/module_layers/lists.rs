@@ -126,7 +126,7 @@ const RAFTSTORE: Layers = (
 const RAFTSTORE_PEER: Layers = (
     "raftstore::peer",
     &[
-        &["promise", "reads"],
+        &["noted", "promise", "reads"],
         &[
             "apply",
             "changes",
