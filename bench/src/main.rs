@@ -9,6 +9,7 @@ mod dead;
 mod disk;
 mod embedded;
 mod engines;
+mod etcd;
 mod failover;
 mod nodes;
 mod report;
@@ -35,6 +36,11 @@ enum Command {
     EmbeddedChild(embedded::ChildArguments),
     /// Raw put and get on three local nodes, with the disk's flush latency for comparison.
     Cluster(cluster::Arguments),
+    /// Puts and gets beside three nodes of etcd and a bare gRPC echo, interleaved.
+    Etcd(etcd::Arguments),
+    /// The echo of `etcd`.
+    #[command(hide = true)]
+    EchoServer(etcd::echo::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
     /// A follower that was down comes back under a steady load of writes.
@@ -59,6 +65,8 @@ fn main() {
         Command::Report(arguments) => embedded::report(&arguments),
         Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Etcd(arguments) => etcd::run(&arguments),
+        Command::EchoServer(arguments) => etcd::echo::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
         Command::CatchUp(arguments) => catch_up::run(&arguments),
         Command::Scans(arguments) => scans::run(&arguments),

@@ -29,6 +29,22 @@ fn get(addr: &str, path: &str) -> Option<String> {
     text.split_once("\r\n\r\n").filter(|(head, _)| head.contains(" 200 ")).map(|(_, body)| body.to_owned())
 }
 
+/// Loopback addresses that were free a moment ago.
+pub fn free_addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect()
+}
+
+/// User plus system CPU of a process so far, in seconds (from /proc); 0 if it is gone.
+pub fn cpu_seconds_of(process: u32) -> f64 {
+    let ticks = || -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+    };
+    ticks().unwrap_or(0.0) / 100.0
+}
+
 impl Nodes {
     /// Starts `count` nodes of `binary` and waits until they are ready.
     pub fn start(binary: &Path, count: usize) -> Nodes {
@@ -38,9 +54,7 @@ impl Nodes {
     /// The same, with further options.
     pub fn start_with(binary: &Path, count: usize, options: &[&str]) -> Nodes {
         let dir = tempfile::tempdir().expect("a directory");
-        let listeners: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-        let addrs: Vec<_> = listeners.iter().map(|l| l.local_addr().expect("bound").to_string()).collect();
-        drop(listeners);
+        let addrs = free_addresses(2 * count);
         let members: Vec<_> = (0..count).map(|i| format!("{}={}", i + 1, addrs[i])).collect();
         let nodes = (0..count)
             .map(|i| {
@@ -137,14 +151,9 @@ impl Nodes {
         kib.map_or(0, |kib: u64| kib << 10)
     }
 
-    /// User plus system CPU of all nodes so far, in seconds (from /proc).
+    /// User plus system CPU of all nodes so far, in seconds.
     pub fn cpu_seconds(&self) -> f64 {
-        let ticks = |child: &Child| -> Option<f64> {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
-            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
-        };
-        self.nodes.iter().filter_map(|node| node.child.as_ref().and_then(ticks)).sum::<f64>() / 100.0
+        self.nodes.iter().flat_map(|node| &node.child).map(|child| cpu_seconds_of(child.id())).sum()
     }
 
     pub fn endpoints(&self) -> Vec<String> {

@@ -153,13 +153,29 @@ impl Node {
         self.child.is_some()
     }
 
+    /// The number of its process while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Sends a signal that does not end it.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("runs"));
+        rustix::process::kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Fails if its process ended by itself.
+    pub fn check_running(&mut self) {
+        if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("waitable")) {
+            panic!("store {} ended with {status}: {}", self.store_id, self.log_text());
+        }
+    }
+
     /// Ready: every region this node holds has a known leader.
     pub fn wait_ready(&mut self) {
         let what = format!("store {} to be ready; its log: {}", self.store_id, self.log.display());
         wait_for(&what, || {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("waitable")) {
-                panic!("store {} ended with {status}: {}", self.store_id, self.log_text());
-            }
+            self.check_running();
             matches!(http_get(&self.status_addr, "/readyz"), Some((200, _))).then_some(())
         });
     }
