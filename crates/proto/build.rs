@@ -35,12 +35,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A macro that passes one line per unary call of a service to the macro that it is given.
+/// A macro that passes one line per unary call of a service, with a context or header, to the macro that it is given.
 fn call_table(descriptors: &FileDescriptorSet, (package, service, table): (&str, &str, &str)) -> String {
     let services = descriptors.file.iter().filter(|file| file.package() == package).flat_map(|file| &file.service);
     let methods = services.filter(|found| found.name() == service).flat_map(|found| &found.method);
     let unary = methods.filter(|method| !method.client_streaming() && !method.server_streaming());
-    let lines: String = unary.map(|method| call_line(descriptors, package, service, method)).collect();
+    // Every call of the table says in the first field of its request to whom it is.
+    let is_addressed = |method: &&MethodDescriptorProto| {
+        let request = message(descriptors, method.input_type());
+        request.field.first().is_some_and(|field| ["context", "header"].contains(&field.name()))
+    };
+    let lines: String =
+        unary.filter(is_addressed).map(|method| call_line(descriptors, package, service, method)).collect();
     format!(
         "/// The unary calls of `{package}.{service}`; the columns are described at [`calls`].\n#[macro_export]\nmacro_rules! \
          {table} {{\n    ($apply:ident) => {{\n        $apply! {{\n{lines}        }}\n    }};\n}}\n"

@@ -9,6 +9,10 @@ use futures::future::BoxFuture;
 use kontiki_proto::calls::{GetAllStores, ScanRegions};
 use kontiki_proto::pdpb;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Bits of a timestamp below its milliseconds.
+const LOGICAL_BITS: u32 = 18;
 
 /// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime, unless
 /// it is made for another [`Transport`].
@@ -100,6 +104,22 @@ impl<T: Transport> Client<T> {
     /// Reads the transactional keys as they were at a timestamp.
     pub fn snapshot(&self, ts: u64) -> Snapshot<T> {
         Snapshot::new(self.cluster.clone(), self.resolver.clone(), ts)
+    }
+
+    /// Reads the transactional keys as they were `staleness` ago, at any replica: on the stores with most of this client's
+    /// labels ([`Options::labels`]), in turn. A replica serves such a read without asking its leader, if it is known to
+    /// have all that is ever committed at or below the timestamp; otherwise the leader serves it. Replicas of regions
+    /// that are read in this way are behind by little more than the nodes' `safe-ts-interval-ms`, 1 s by default, and
+    /// by the age of the oldest transaction that has prewritten keys of the region and not committed yet. No read waits
+    /// for a transaction.
+    pub async fn stale_snapshot(&self, staleness: Duration) -> Result<Snapshot<T>> {
+        let past = u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> LOGICAL_BITS);
+        Ok(self.stale_snapshot_at(self.timestamp().await?.saturating_sub(past << LOGICAL_BITS)))
+    }
+
+    /// The same at a timestamp, which should be in the past.
+    pub fn stale_snapshot_at(&self, ts: u64) -> Snapshot<T> {
+        self.snapshot(ts).stale()
     }
 
     /// Runs a transaction, and runs it again from its beginning after a conflict, at most `tries_max` times.

@@ -4,13 +4,14 @@ use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
 use crate::placement::Placement;
 use crate::region::{Region, RegionCache};
+use crate::replicas::Replicas;
 use crate::transport::{Failure, Transport, within};
 use crate::tso::Tso;
 use crate::{Error, Options};
 use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::calls::{self, Effect, KvCall, PlacementCall};
-use kontiki_proto::{Code, errorpb, kvrpcpb, pdpb};
+use kontiki_proto::{Code, errorpb, kvrpcpb, metapb, pdpb};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(crate) struct Cluster<T: Transport> {
     placement: Arc<Placement<T>>,
     tso: Tso<T>,
     regions: RegionCache,
+    replicas: Replicas,
     stores: Mutex<BTreeMap<u64, T::Channel>>,
 }
 
@@ -58,8 +60,8 @@ impl<T: Transport> Cluster<T> {
         let mut backoff = Backoff::new(transport.clone(), options.operation_timeout, options.backoff_max);
         placement.discover(&mut backoff).await?;
         let tso = Tso::start(transport.clone(), placement.clone(), options.clone());
-        let (regions, stores) = (RegionCache::default(), Mutex::default());
-        Ok(Cluster { transport, options, placement, tso, regions, stores })
+        let (regions, replicas, stores) = Default::default();
+        Ok(Cluster { transport, options, placement, tso, regions, replicas, stores })
     }
 
     /// A budget for one operation.
@@ -139,7 +141,9 @@ impl<T: Transport> Cluster<T> {
         }
         let request = pdpb::GetStoreRequest { store_id: id, ..Default::default() };
         let reply = self.place::<calls::GetStore>(request, backoff).await?;
-        let channel = self.transport.channel(&reply.store.map(|store| store.address).unwrap_or_default())?;
+        let found = reply.store.unwrap_or_default();
+        let channel = self.transport.channel(&found.address)?;
+        self.replicas.know(id, found.labels);
         self.stores.lock().insert(id, channel.clone());
         Ok(channel)
     }
@@ -254,9 +258,18 @@ impl<T: Transport> Cluster<T> {
     async fn try_call<C: KvCall>(
         &self,
         region: &Region,
-        request: C::Request,
+        mut request: C::Request,
         backoff: &mut Backoff<T>,
     ) -> Result<C::Reply, CallError> {
+        let context = C::context(&mut request);
+        if context.replica_read || context.stale_read {
+            assert!(C::EFFECT == Effect::NoSideEffects, "only reads are served by replicas that do not lead");
+            if let Some(reply) = self.ask_replica::<C>(region, request.clone(), backoff).await? {
+                return Ok(reply);
+            }
+            let context = C::context(&mut request);
+            (context.replica_read, context.stale_read) = (false, false);
+        }
         let stops = C::EFFECT == Effect::IdempotencyUnknown && !self.options.repeat_uncertain_writes;
         match self.send::<C>(region, request, backoff).await {
             Err(CallError::Moved(_, text)) if stops && backoff.is_uncertain() => {
@@ -266,21 +279,63 @@ impl<T: Transport> Cluster<T> {
         }
     }
 
-    async fn send<C: KvCall>(
+    /// A read at one of the region's replicas; `None` if it does not serve it. What it says of itself is no news of the
+    /// leader.
+    async fn ask_replica<C: KvCall>(
         &self,
         region: &Region,
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Option<C::Reply>, CallError> {
+        for store in self.replicas.unknown(region, &self.options) {
+            self.store(store, backoff).await.map_err(CallError::Fatal)?;
+        }
+        let Some(peer) = self.replicas.choose(region, &self.options, self.transport.now()) else { return Ok(None) };
+        match self.ask::<C>(region, peer, request, backoff).await? {
+            Some(Ok(mut reply)) => match C::take_region_error(&mut reply) {
+                None => Ok(Some(reply)),
+                Some(error) => match &error.epoch_not_match {
+                    Some(mismatch) => {
+                        let text = format!("region {}: {}", region.id(), error.message);
+                        Err(self.epoch_not_match(region, mismatch, text))
+                    }
+                    None => Ok(None),
+                },
+            },
+            Some(Err(_)) | None => {
+                self.stores.lock().remove(&peer.store_id);
+                self.replicas.avoid(peer.store_id, self.transport.now());
+                Ok(None)
+            }
+        }
+    }
+
+    /// The answer of a replica; `None` if none comes in time.
+    async fn ask<C: KvCall>(
+        &self,
+        region: &Region,
+        peer: metapb::Peer,
         mut request: C::Request,
         backoff: &mut Backoff<T>,
-    ) -> Result<C::Reply, CallError> {
-        let channel = self.store(region.leader.store_id, backoff).await.map_err(CallError::Fatal)?;
+    ) -> Result<Option<Result<C::Reply, Failure>>, CallError> {
+        let channel = self.store(peer.store_id, backoff).await.map_err(CallError::Fatal)?;
         let limit = backoff.remaining(self.options.request_timeout);
         let context = C::context(&mut request);
         context.region_id = region.id();
         context.region_epoch = region.meta.region_epoch;
-        context.peer = Some(region.leader);
+        context.peer = Some(peer);
         context.max_execution_duration_ms = limit.as_millis() as u64;
         context.api_version = kvrpcpb::ApiVersion::V1 as i32;
-        match within(&self.transport, limit, self.transport.call::<C>(&channel, request)).await {
+        Ok(within(&self.transport, limit, self.transport.call::<C>(&channel, request)).await)
+    }
+
+    async fn send<C: KvCall>(
+        &self,
+        region: &Region,
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<C::Reply, CallError> {
+        match self.ask::<C>(region, region.leader, request, backoff).await? {
             Some(Ok(mut reply)) => match C::take_region_error(&mut reply) {
                 None => Ok(reply),
                 Some(error) => Err(self.region_error(region, &error, C::EFFECT, backoff)),
@@ -355,6 +410,7 @@ impl<T: Transport> Cluster<T> {
             || error.key_not_in_region.is_some()
             || error.store_not_match.is_some()
             || error.disk_full.is_some()
+            || error.data_is_not_ready.is_some()
             || error.read_index_not_ready.is_some();
         if !known_harmless {
             // A stale command, or an error this client does not know: the proposal may still be applied.

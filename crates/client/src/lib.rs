@@ -13,6 +13,20 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Reads may be spread over the replicas of a region. [`ReadFrom::Replica`] costs them a question to the leader; a read
+//! of the past needs none:
+//!
+//! ```no_run
+//! # use kontiki_client::{Client, ReadFrom};
+//! # use std::time::Duration;
+//! # async fn example(client: Client) -> Result<(), kontiki_client::Error> {
+//! let fresh = client.raw().read_from(ReadFrom::Replica).get("k").await?;
+//!
+//! let snapshot = client.stale_snapshot(Duration::from_secs(5)).await?;
+//! let account = snapshot.get("account").await?; // as it was five seconds ago
+//! # Ok(()) }
+//! ```
+//!
 //! Raw and transactional keys are separate spaces: what is written in one is not seen in the other. Every operation
 //! ends within [`Options::operation_timeout`]; inside it, moved regions, lost leaders and unreachable nodes are tried
 //! again. An [`Error`] says what to do next.
@@ -28,6 +42,7 @@ mod options;
 mod placement;
 mod raw;
 mod region;
+mod replicas;
 mod reply;
 mod scan;
 mod split;
@@ -41,6 +56,7 @@ pub use keys::KeyPair;
 pub use kontiki_tls::TlsFiles;
 pub use options::Options;
 pub use raw::RawClient;
+pub use replicas::ReadFrom;
 pub use scan::RawScan;
 pub use txn::{Snapshot, SnapshotScan, Transaction};
 

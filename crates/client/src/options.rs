@@ -21,6 +21,9 @@ pub struct Options {
     /// repetition can undo another client's write of the same key that came in between, so raw keys with several
     /// writers are no longer linearizable. Default false.
     pub repeat_uncertain_writes: bool,
+    /// Labels of this client as stores have them, such as its zone: reads that any replica may serve go to stores with
+    /// most of the same ([`crate::ReadFrom`]). Default none.
+    pub labels: Vec<(String, String)>,
     /// Use TLS, with the certificates in these files, which are read again when they change; a scheme in an endpoint
     /// has no effect. Default none: plain text.
     pub tls: Option<TlsFiles>,
@@ -35,6 +38,7 @@ impl Default for Options {
             backoff_max: Duration::from_millis(400),
             background_secondaries: true,
             repeat_uncertain_writes: false,
+            labels: Vec::new(),
             tls: None,
         }
     }

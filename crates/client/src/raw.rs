@@ -3,35 +3,47 @@
 use crate::Result;
 use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode};
+use crate::replicas::ReadFrom;
 use crate::reply::{check, fewer, pairs_of};
 use crate::scan::{RawScan, Remainder, lesser_end};
 use crate::transport::{Grpc, Transport};
 use bytes::Bytes;
 use kontiki_proto::calls;
-use kontiki_proto::kvrpcpb::{self, KvPair};
+use kontiki_proto::kvrpcpb::{self, Context, KvPair};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Raw keys: each operation on one key is atomic and linearizable; batches are not atomic. Cheap to clone.
 pub struct RawClient<T: Transport = Grpc> {
     pub(crate) cluster: Arc<Cluster<T>>,
+    read_from: ReadFrom,
 }
 
 impl<T: Transport> Clone for RawClient<T> {
     fn clone(&self) -> RawClient<T> {
-        RawClient { cluster: self.cluster.clone() }
+        RawClient { cluster: self.cluster.clone(), read_from: self.read_from }
     }
 }
 
 impl<T: Transport> RawClient<T> {
     pub(crate) fn new(cluster: Arc<Cluster<T>>) -> RawClient<T> {
-        RawClient { cluster }
+        RawClient { cluster, read_from: ReadFrom::Leader }
+    }
+
+    /// The same client, whose reads these replicas serve.
+    pub fn read_from(self, replicas: ReadFrom) -> RawClient<T> {
+        RawClient { read_from: replicas, ..self }
+    }
+
+    /// Of a read.
+    fn context(&self) -> Option<Context> {
+        Some(Context { replica_read: self.read_from == ReadFrom::Replica, ..Default::default() })
     }
 
     /// The value of a key.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>> {
         let key = key.into();
-        let request = kvrpcpb::RawGetRequest { key: key.clone(), ..Default::default() };
+        let request = kvrpcpb::RawGetRequest { context: self.context(), key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call::<calls::RawGet>(Mode::Raw, &key, request, &mut backoff).await?;
         check(reply.error)?;
@@ -59,7 +71,12 @@ impl<T: Transport> RawClient<T> {
     /// The pairs of those keys that exist, in key order.
     pub async fn batch_get<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<KeyPair>> {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
-        let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest { keys: keys.to_vec(), ..Default::default() };
+        let context = self.context();
+        let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest {
+            context: context.clone(),
+            keys: keys.to_vec(),
+            ..Default::default()
+        };
         let mut backoff = self.cluster.backoff();
         let mut found = BTreeMap::new();
         let mut todo = vec![keys];
@@ -134,7 +151,8 @@ impl<T: Transport> RawClient<T> {
         limit: usize,
         reverse: bool,
     ) -> RawScan<T> {
-        RawScan::new(self.cluster.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
+        let remainder = Remainder::new(start.into(), end.into(), limit, reverse);
+        RawScan::new(self.cluster.clone(), remainder, self.read_from)
     }
 
     /// Removes every key with `start <= key < end`; an empty `end` is unbounded. Not atomic over regions.

@@ -4,12 +4,13 @@ use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode, after};
 use crate::region::Region;
+use crate::replicas::ReadFrom;
 use crate::reply::{fewer, pairs_of};
 use crate::transport::{Grpc, Transport};
 use crate::{Result, keys};
 use bytes::Bytes;
 use kontiki_proto::calls;
-use kontiki_proto::kvrpcpb;
+use kontiki_proto::kvrpcpb::{self, Context};
 use std::sync::Arc;
 
 /// Maximum number of pairs per request: keeps answers with ordinary values below a few MiB.
@@ -119,11 +120,12 @@ pub struct RawScan<T: Transport = Grpc> {
     cluster: Arc<Cluster<T>>,
     remainder: Remainder,
     key_only: bool,
+    read_from: ReadFrom,
 }
 
 impl<T: Transport> RawScan<T> {
-    pub(crate) fn new(cluster: Arc<Cluster<T>>, remainder: Remainder) -> RawScan<T> {
-        RawScan { cluster, remainder, key_only: false }
+    pub(crate) fn new(cluster: Arc<Cluster<T>>, remainder: Remainder, read_from: ReadFrom) -> RawScan<T> {
+        RawScan { cluster, remainder, key_only: false, read_from }
     }
 
     /// Values are left out: they are empty.
@@ -140,7 +142,9 @@ impl<T: Transport> RawScan<T> {
         while !self.remainder.is_finished() {
             let (region, part) = self.remainder.next(&self.cluster, Mode::Raw, &mut backoff).await?;
             let (start_key, end_key) = part.bounds(self.remainder.is_reverse());
+            let replica_read = self.read_from == ReadFrom::Replica;
             let request = kvrpcpb::RawScanRequest {
+                context: Some(Context { replica_read, ..Default::default() }),
                 start_key,
                 end_key,
                 limit: part.pairs as u32,

@@ -111,6 +111,12 @@ pub struct Config {
     /// Ticks for which a leader waits for the checksums of its followers when replicas are compared. At least 1.
     /// Default 6000 (ten minutes; five with a node's tick of 50 ms): a large region is read slowly.
     pub checksum_ticks_max: u64,
+    /// Ticks between two advances of the safe timestamps of the regions that are read at timestamps. 0: never. Default
+    /// 10 (1 s).
+    pub safe_ts_ticks: u64,
+    /// Ticks since the last such read of a region after which its safe timestamp is no longer advanced. At least
+    /// `safe_ts_ticks`. Default 600 (one minute; half with a node's tick of 50 ms).
+    pub safe_ts_wanted_ticks: u64,
     /// Planted bugs, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
     pub planted: crate::planted::Planted,
@@ -151,6 +157,8 @@ impl Default for Config {
             leader_priority: 0,
             settled_ticks: 200,
             checksum_ticks_max: 6000,
+            safe_ts_ticks: 10,
+            safe_ts_wanted_ticks: 600,
             #[cfg(feature = "planted-bugs")]
             planted: crate::planted::Planted::default(),
         }
@@ -234,6 +242,12 @@ impl Config {
         let wake = self.wake_regions_per_tick_max;
         check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")?;
         check(self.checksum_ticks_max > 0, "checksum_ticks_max", &self.checksum_ticks_max, "more than 0")?;
+        check(
+            self.safe_ts_wanted_ticks >= self.safe_ts_ticks,
+            "safe_ts_wanted_ticks",
+            &self.safe_ts_wanted_ticks,
+            "at least safe_ts_ticks",
+        )?;
         check(self.member_check_ticks > 0, "member_check_ticks", &self.member_check_ticks, "more than 0")
     }
 

@@ -44,6 +44,10 @@ pub struct Effects {
     pub entries: Vec<EntriesTask>,
     /// Observations for other parts of the node.
     pub observations: Vec<Observation>,
+    /// Regions whose oldest lock is to be found. Their view, one for all of them, is taken at once.
+    pub safe_ts: Vec<SafeTsTask>,
+    /// A timestamp of placement is needed: [`crate::Event::Timestamp`]. Set again until it comes.
+    pub wants_timestamp: bool,
     /// Memtables should be flushed, in the background: the log entries of their data fill the memory. May be set often;
     /// during a flush it can be ignored.
     pub flush: bool,
@@ -62,6 +66,8 @@ impl Effects {
             && self.snapshots.is_empty()
             && self.entries.is_empty()
             && self.observations.is_empty()
+            && self.safe_ts.is_empty()
+            && !self.wants_timestamp
             && !self.flush
             && self.fault.is_none()
     }
@@ -138,6 +144,30 @@ pub struct ChecksumTask {
     pub region: Arc<Region>,
     /// The region's applied index, which the view contains exactly. Comes back in the event.
     pub index: u64,
+}
+
+/// Take an engine view now, find the oldest lock in it, in the background, and then [`crate::Event::SafeTs`].
+///
+/// Everything that was acknowledged in the region before `ts` was handed out is in the view.
+#[derive(Clone, Debug)]
+pub struct SafeTsTask {
+    /// The region as it is in the view. If the view has another version of it, nothing follows.
+    pub region: Arc<Region>,
+    /// What is claimed is at most this, and below the start of every transaction that holds a lock.
+    pub ts: u64,
+}
+
+/// A replica of the region that has applied `index` has everything that is ever committed at or below `safe_ts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SafeTsClaim {
+    /// The region.
+    pub region: RegionId,
+    /// Its version in the view: it says which keys this is about.
+    pub version: u64,
+    /// The applied index in the view.
+    pub index: u64,
+    /// The timestamp.
+    pub safe_ts: u64,
 }
 
 /// Read entries of a region's stream, in the background, and then [`crate::Event::EntriesRead`], always. They are

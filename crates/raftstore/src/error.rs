@@ -1,6 +1,6 @@
 //! Errors, separated by who must act: the client (region errors) or the operator (recovery, faults).
 
-use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
+use crate::region::{Epoch, Peer, PeerId, Region, RegionId, StoreId};
 use bytes::Bytes;
 use std::fmt;
 
@@ -39,6 +39,16 @@ pub enum RegionError {
     EpochNotMatch {
         /// What the region's range is now, in key order.
         current: Vec<Region>,
+    },
+    /// This replica does not know yet that it has everything which is committed at or below the requested timestamp.
+    #[error("this replica of region {region} is safe to read up to {safe_ts} only; ask the leader, or later")]
+    DataIsNotReady {
+        /// The region.
+        region: RegionId,
+        /// The replica.
+        peer: PeerId,
+        /// Up to where it can be read; 0: it does not know.
+        safe_ts: u64,
     },
     /// Another entry took the place of this proposal in the log: it will never be applied.
     #[error("the proposal was superseded")]

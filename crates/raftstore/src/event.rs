@@ -1,7 +1,7 @@
 //! The inputs of a store.
 
 use crate::command::Command;
-use crate::effect::{ApplyId, PersistId, ReadId, ViewId};
+use crate::effect::{ApplyId, PersistId, ReadId, SafeTsClaim, ViewId};
 use crate::region::{Epoch, RegionId, StoreId, Ticket};
 use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
@@ -158,6 +158,19 @@ pub enum Event {
         command: Command,
         /// For the answer.
         ticket: Ticket,
+    },
+    /// A timestamp that placement handed out after [`Effects::wants_timestamp`] was set, and before this event: a round
+    /// of safe timestamps begins with it.
+    ///
+    /// [`Effects::wants_timestamp`]: crate::Effects::wants_timestamp
+    Timestamp {
+        /// The timestamp.
+        ts: u64,
+    },
+    /// [`crate::SafeTsTask`]s ended: what came of them.
+    SafeTs {
+        /// One for each region for which the view had one.
+        claims: Vec<SafeTsClaim>,
     },
     /// Transfer leadership, if this replica leads.
     TransferLeader {

@@ -4,7 +4,8 @@
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
 use crate::consensus::wire::{
-    AbsorberRecord, Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage,
+    AbsorberRecord, Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SafeTsMessage, SafeTsRegion, SnapshotInfo,
+    StoreMessage,
 };
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
@@ -132,6 +133,18 @@ fn messages_of_hibernation() {
     for (name, message) in all {
         check_message(name, &message);
     }
+}
+
+#[test]
+fn messages_of_safe_timestamps() {
+    let region =
+        SafeTsRegion { region: 2, peer: 2001, conf_version: 3, term: 7, version: 4, index: 500, safe_ts: 1 << 58 };
+    let of = |region: SafeTsRegion| vec![region, SafeTsRegion { region: 300, ..region }];
+    let (asked, confirmed, claims) = (of(region), vec![region], of(region));
+    let safe_ts = SafeTsMessage { ts: 1 << 58, wanted: vec![2, 300], asked, confirmed, claims };
+    let (from_store, to_store, safe_ts) = (1, 300, Some(Box::new(safe_ts)));
+    let safe_ts = StoreMessage { from_store, to_store, safe_ts, knows_safe_ts: true, ..StoreMessage::default() };
+    check_message("safe-ts", &safe_ts);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Leadership {
     knowing_roles: BTreeSet<StoreId>,
     /// Stores that execute merges.
     knowing_merges: BTreeSet<StoreId>,
+    /// Stores that take part in safe timestamps.
+    knowing_safe_ts: BTreeSet<StoreId>,
     /// Other stores that are probably dead.
     silent: BTreeSet<StoreId>,
     /// Transfers that may still begin with this tick.
@@ -68,6 +70,7 @@ impl Leadership {
             can_compare: true,
             knows_roles: true,
             knows_merges: true,
+            knows_safe_ts: true,
             ..StoreMessage::default()
         }
     }
@@ -79,6 +82,7 @@ impl Leadership {
             (&mut self.comparing, message.can_compare),
             (&mut self.knowing_roles, message.knows_roles),
             (&mut self.knowing_merges, message.knows_merges),
+            (&mut self.knowing_safe_ts, message.knows_safe_ts),
             (&mut self.unable, message.unable_to_lead),
         ] {
             if says {
@@ -111,6 +115,11 @@ impl Leadership {
     /// Whether a store executes merges: an earlier version would stop.
     pub fn knows_merges(&self, store: StoreId) -> bool {
         self.knowing_merges.contains(&store)
+    }
+
+    /// Whether a store understands messages about safe timestamps.
+    pub fn knows_safe_ts(&self, store: StoreId) -> bool {
+        self.knowing_safe_ts.contains(&store)
     }
 
     pub fn own_priority(&self) -> i32 {

@@ -38,7 +38,7 @@ pub use checksum::Checksum;
 pub use config::{Config, ConfigError, SnapshotTables};
 pub use effect::{
     Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, EntriesTask, Observation,
-    Persist, PersistId, ReadId, SnapshotTask, ViewId,
+    Persist, PersistId, ReadId, SafeTsClaim, SafeTsTask, SnapshotTask, ViewId,
 };
 pub use error::{Fault, FaultKind, RecoverError, RegionError};
 pub use event::Event;

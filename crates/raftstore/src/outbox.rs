@@ -3,7 +3,8 @@
 use crate::consensus::Entry;
 use crate::consensus::log::Position;
 use crate::effect::{
-    Answer, ApplyId, ApplyPart, ChecksumTask, EntriesTask, Observation, PersistId, ReadId, SnapshotTask, ViewId,
+    Answer, ApplyId, ApplyPart, ChecksumTask, EntriesTask, Observation, PersistId, ReadId, SafeTsTask, SnapshotTask,
+    ViewId,
 };
 use crate::error::{Fault, FaultKind};
 use crate::leadership::Leadership;
@@ -92,6 +93,8 @@ pub(crate) struct Outbox {
     /// Regions that wait for their turn to read entries.
     pub readers: VecDeque<RegionId>,
     pub observations: Vec<Observation>,
+    pub safe_ts: Vec<SafeTsTask>,
+    pub wants_timestamp: bool,
     pub fault: Option<Fault>,
     /// Tickets that are not answered yet.
     open: BTreeSet<Ticket>,

@@ -67,6 +67,10 @@ pub struct Planted {
     pub merge_without_tail: bool,
     /// Entries leave the memory when they are handed out for apply, and not when they are applied.
     pub evict_handed_out: bool,
+    /// A leader claims safe timestamps without having its leadership confirmed.
+    pub safe_ts_unconfirmed: bool,
+    /// A replica takes a safe timestamp for its own before it has applied the index that belongs to it.
+    pub safe_ts_before_apply: bool,
     /// A learner is promoted whether or not it has caught up.
     pub promote_unseen: bool,
 }

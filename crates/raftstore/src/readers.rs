@@ -14,7 +14,7 @@
 //! a lease read between two loads of one and the same publication belongs to it.
 
 use crate::error::RegionError;
-use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
+use crate::region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +42,14 @@ pub(crate) struct Slot {
     lease_until_ns: AtomicU64,
     /// A view was read since the store last asked.
     was_read: AtomicBool,
-    /// A snapshot is being installed: views of the region hold a part of it.
-    installs: AtomicBool,
+    /// Counts beginnings and ends of installs. While it is odd a snapshot is being installed, and views of the region
+    /// hold a part of it; one that was taken while it was the same even number holds none.
+    installs: AtomicU64,
+    /// What the replica has is all that is ever committed at or below this timestamp, in the range of the publication's
+    /// version. 0: not known.
+    safe_ts: AtomicU64,
+    /// A read at a timestamp came since the store last asked.
+    was_read_at: AtomicBool,
 }
 
 impl Slot {
@@ -64,12 +70,43 @@ impl Slot {
         assert!(publication.leads || !publication.readable, "only a leader is readable");
         assert!(publication.term >= self.publication.load().term, "terms only grow");
         self.lease_until_ns.store(0, Ordering::SeqCst);
+        if publication.region.epoch.version != self.publication.load().region.epoch.version {
+            // It was about another range. A reader that gets one of the new version has the new publication afterwards.
+            self.safe_ts.store(0, Ordering::SeqCst);
+        }
         self.publication.store(Arc::new(publication));
     }
 
-    /// A snapshot's install begins, before its first write, or has ended.
-    pub fn set_installs(&self, installs: bool) {
-        self.installs.store(installs, Ordering::SeqCst);
+    /// A snapshot's install begins, before its first write.
+    pub fn install_begins(&self) {
+        let before = self.installs.fetch_add(1, Ordering::SeqCst);
+        assert!(before.is_multiple_of(2), "one install at a time");
+    }
+
+    /// All that it writes is visible.
+    pub fn install_ended(&self) {
+        let before = self.installs.fetch_add(1, Ordering::SeqCst);
+        assert!(!before.is_multiple_of(2), "it has begun");
+    }
+
+    /// Reads at this timestamp, in the version that is published, need nothing that is not visible.
+    pub fn raise_safe_ts(&self, safe_ts: u64) {
+        self.safe_ts.fetch_max(safe_ts, Ordering::SeqCst);
+    }
+
+    /// Nothing is known of what may be read.
+    pub fn reset_safe_ts(&self) {
+        self.safe_ts.store(0, Ordering::SeqCst);
+    }
+
+    /// Takes a view that holds the region's data as of one applied index, unless a snapshot is being installed.
+    fn take_whole<V>(&self, take: impl FnOnce() -> V) -> Option<V> {
+        let installs = self.installs.load(Ordering::SeqCst);
+        if !installs.is_multiple_of(2) {
+            return None;
+        }
+        let view = take();
+        (self.installs.load(Ordering::SeqCst) == installs).then_some(view)
     }
 
     /// Sets the end of the lease of the present publication; `None` clears it.
@@ -108,6 +145,8 @@ pub struct Readers {
     slots: ArcSwap<BTreeMap<RegionId, Arc<Slot>>>,
     /// Added, and not shown yet: each change of `slots` copies it.
     added: Mutex<BTreeMap<RegionId, Arc<Slot>>>,
+    /// Regions that were read at timestamps since the store last asked.
+    read_at: Mutex<BTreeSet<RegionId>>,
     /// Stores that are probably dead: they are not named as leaders.
     silent: ArcSwap<BTreeSet<StoreId>>,
     /// A planted bug: see [`crate::planted::Planted::read_without_lease`].
@@ -121,6 +160,7 @@ impl Readers {
         Readers {
             slots: ArcSwap::default(),
             added: Mutex::default(),
+            read_at: Mutex::default(),
             silent: ArcSwap::default(),
             without_lease: planted.read_without_lease,
             barrier_before_apply: planted.barrier_before_apply,
@@ -184,12 +224,69 @@ impl Readers {
         Some((publication.region.clone(), self.likely(publication.leader)))
     }
 
-    /// The region's descriptor here, if a view that was taken before this call holds its data as of one applied index:
-    /// the replica is still here, and no snapshot is being installed.
-    pub fn region_of_view(&self, region: RegionId) -> Option<Arc<Region>> {
+    /// Takes a view with `take` and returns it if it holds the region's data as of one applied index: the replica is
+    /// here before and after, and no snapshot is being installed. With it the descriptor, as of after the view.
+    pub fn view_of_replica<V>(&self, region: RegionId, take: impl FnOnce() -> V) -> Option<(V, Arc<Region>)> {
         let slot = self.slots.load().get(&region).cloned()?;
-        let is_whole = !slot.installs.load(Ordering::SeqCst);
-        is_whole.then(|| slot.publication.load().region.clone())
+        let view = slot.take_whole(take)?;
+        // A replica that ends is hidden before its data are deleted.
+        let is_here = self.slots.load().get(&region).is_some_and(|now| Arc::ptr_eq(now, &slot));
+        is_here.then(|| (view, slot.publication.load().region.clone()))
+    }
+
+    /// Takes a view with `take` for a read at `ts`, at the replica on this store whether it leads or not, and returns it
+    /// with the descriptor: it holds all that is ever committed at or below `ts`. Otherwise
+    /// [`RegionError::DataIsNotReady`]; the read is counted as one that wants the safe timestamp to be advanced.
+    pub fn read_at<V>(
+        &self,
+        own: StoreId,
+        region: RegionId,
+        epoch: Epoch,
+        ts: u64,
+        take: impl FnOnce() -> V,
+    ) -> Result<(V, Arc<Region>), RegionError> {
+        let slot = self.slots.load().get(&region).cloned().ok_or(RegionError::RegionNotFound { region })?;
+        let before = slot.publication.load_full();
+        RegionError::check_epoch(&before.region, epoch)?;
+        if !slot.was_read_at.swap(true, Ordering::Relaxed) {
+            self.read_at.lock().insert(region);
+        }
+        let safe_ts = slot.safe_ts.load(Ordering::SeqCst);
+        let peer = before.region.peer_on(own).map_or(PeerId(0), |peer| peer.id);
+        let not_ready = |safe_ts| RegionError::DataIsNotReady { region, peer, safe_ts };
+        if safe_ts == 0 || ts > safe_ts {
+            return Err(not_ready(safe_ts));
+        }
+        let (view, now) = self.view_of_replica(region, take).ok_or_else(|| not_ready(0))?;
+        // Versions only grow: with the same one before and after, the safe timestamp was of that version.
+        RegionError::check_epoch(&now, epoch)?;
+        Ok((view, now))
+    }
+
+    /// The regions that were read at timestamps since the last call, with their safe timestamps.
+    pub(crate) fn take_stale_reads(&self) -> BTreeMap<RegionId, u64> {
+        let read = std::mem::take(&mut *self.read_at.lock());
+        let slots = self.slots.load();
+        let known = read.into_iter().filter_map(|region| slots.get(&region).map(|slot| (region, slot)));
+        let take = |(region, slot): (RegionId, &Arc<Slot>)| {
+            slot.was_read_at.store(false, Ordering::Relaxed);
+            (region, slot.safe_ts.load(Ordering::SeqCst))
+        };
+        known.map(take).collect()
+    }
+
+    /// The lowest safe timestamp of the data regions here with keys in a range (an empty end is unbounded), of those
+    /// that have one.
+    pub fn safe_ts(&self, start: &[u8], end: &[u8]) -> Option<u64> {
+        let slots = self.slots.load();
+        let safe_ts = |slot: &Arc<Slot>| {
+            let region = slot.publication.load().region.clone();
+            let overlaps = (end.is_empty() || region.start_key[..] < *end)
+                && (region.end_key.is_empty() || *start < region.end_key[..]);
+            let safe_ts = slot.safe_ts.load(Ordering::SeqCst);
+            Some(safe_ts).filter(|safe_ts| overlaps && region.space == Space::Data && *safe_ts != 0)
+        };
+        slots.values().filter_map(safe_ts).min()
     }
 
     /// All regions with a replica here, by id, each with its leader as far as this replica knows.
@@ -224,7 +321,9 @@ impl Readers {
             publication: ArcSwap::from_pointee(publication),
             lease_until_ns: AtomicU64::new(0),
             was_read: AtomicBool::new(false),
-            installs: AtomicBool::new(false),
+            installs: AtomicU64::new(0),
+            safe_ts: AtomicU64::new(0),
+            was_read_at: AtomicBool::new(false),
         });
         let is_new = self.added.lock().insert(id, slot.clone()).is_none() && !self.slots.load().contains_key(&id);
         assert!(is_new, "a region has one slot");

@@ -101,3 +101,60 @@ fn a_leader_that_is_probably_dead_is_not_named() {
     readers.set_silent([StoreId(2)].into());
     assert_eq!(named(), Some(StoreId(1)));
 }
+
+/// A follower of the region in this version.
+fn follower(version: u64) -> Publication {
+    let mut publication = publication(false, false, 5);
+    let region = Region { epoch: Epoch { version, ..EPOCH }, ..Region::clone(&publication.region) };
+    publication.region = Arc::new(region);
+    publication
+}
+
+fn read_at(readers: &Readers, ts: u64, take: impl FnOnce()) -> Result<(), RegionError> {
+    readers.read_at(StoreId(1), RegionId(1), EPOCH, ts, take).map(|_| ())
+}
+
+fn not_ready(safe_ts: u64) -> Result<(), RegionError> {
+    Err(RegionError::DataIsNotReady { region: RegionId(1), peer: PeerId(11), safe_ts })
+}
+
+#[test]
+fn a_replica_is_read_up_to_its_safe_timestamp() {
+    let readers = Readers::default();
+    let slot = added(&readers, follower(1));
+    assert_eq!(read_at(&readers, 0, || ()), not_ready(0), "nothing is known of it");
+    slot.raise_safe_ts(7);
+    slot.raise_safe_ts(6);
+    assert_eq!((read_at(&readers, 7, || ()), read_at(&readers, 8, || ())), (Ok(()), not_ready(7)));
+    assert_eq!(readers.take_stale_reads(), [(RegionId(1), 7)].into());
+    assert!(readers.take_stale_reads().is_empty(), "each region once");
+    assert_eq!(readers.safe_ts(b"", b""), Some(7));
+    // Another term is no other version.
+    slot.publish(Publication { term: 6, ..follower(1) });
+    assert_eq!(read_at(&readers, 7, || ()), Ok(()));
+    slot.publish(Publication { term: 6, ..follower(2) });
+    assert!(matches!(read_at(&readers, 7, || ()), Err(RegionError::EpochNotMatch { .. })));
+    assert_eq!(readers.safe_ts(b"", b""), None, "it was about another range");
+}
+
+#[test]
+fn a_view_beside_a_change_of_the_range_or_an_install_is_refused() {
+    let readers = Readers::default();
+    let slot = added(&readers, follower(1));
+    slot.raise_safe_ts(7);
+    let whole = |take: &dyn Fn()| readers.view_of_replica(RegionId(1), take).is_some();
+    assert!(whole(&|| ()) && read_at(&readers, 7, || ()).is_ok());
+    assert!(!whole(&|| slot.install_begins()), "it begins meanwhile");
+    assert!(!whole(&|| ()) && read_at(&readers, 7, || ()) == not_ready(0), "it is under way");
+    slot.install_ended();
+    assert!(whole(&|| ()) && read_at(&readers, 7, || ()).is_ok());
+    let all_of_it = || {
+        slot.install_begins();
+        slot.install_ended();
+    };
+    assert!(!whole(&all_of_it), "a part of it is in the view");
+    assert!(whole(&|| ()));
+    let changes = read_at(&readers, 7, || slot.publish(follower(2)));
+    assert!(matches!(changes, Err(RegionError::EpochNotMatch { .. })), "{changes:?}");
+    assert!(!whole(&|| readers.remove(RegionId(1))), "the replica ends");
+}

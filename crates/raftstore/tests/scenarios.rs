@@ -44,5 +44,7 @@ mod snapshots;
 mod split;
 #[path = "scenarios/stability.rs"]
 mod stability;
+#[path = "scenarios/stale_reads.rs"]
+mod stale_reads;
 #[path = "scenarios/unsafe_recovery.rs"]
 mod unsafe_recovery;

@@ -1,7 +1,7 @@
 //! The interface of a node that the services use: the driver's handle in production and in the simulator, a map in
 //! tests.
 
-use crate::driver::{LagReport, NodeError, NodeHandle, RegionContext, Sample};
+use crate::driver::{LagReport, NodeError, NodeHandle, RegionContext, RoundObserver, Sample};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
@@ -72,6 +72,12 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     }
     /// Compares the replicas of a region, if this node leads it.
     fn compare_replicas(&self, region: RegionId) -> impl Future<Output = Result<CheckOutcome, NodeError>> + Send;
+    /// Sets the function that learns the timestamps of rounds of safe timestamps.
+    fn observe_rounds(&self, _observer: RoundObserver) {}
+    /// The lowest timestamp up to which replicas here can be read, of the regions with keys in a range that have one.
+    fn safe_ts(&self, _start: &[u8], _end: &[u8]) -> Option<u64> {
+        None
+    }
     /// Asks placement, on any node that leads it; bounded in time.
     fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
 }
@@ -136,6 +142,14 @@ impl Node for NodeHandle {
 
     async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
         NodeHandle::compare_replicas(self, region).await
+    }
+
+    fn observe_rounds(&self, observer: RoundObserver) {
+        NodeHandle::observe_rounds(self, observer);
+    }
+
+    fn safe_ts(&self, start: &[u8], end: &[u8]) -> Option<u64> {
+        NodeHandle::safe_ts(self, start, end)
     }
 
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {

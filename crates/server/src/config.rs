@@ -152,6 +152,8 @@ pub struct RaftOptions {
     pub leader_priority: i32,
     /// Between two comparisons of a region's replicas; zero: only by request.
     pub consistency_check_interval: Duration,
+    /// Between two advances of the safe timestamps of regions that are read at timestamps; zero: never.
+    pub safe_ts_interval: Duration,
 }
 
 impl Default for RaftOptions {
@@ -169,6 +171,7 @@ impl Default for RaftOptions {
             region_load_window: Duration::from_secs(1),
             leader_priority: 0,
             consistency_check_interval: Duration::from_secs(24 * 60 * 60),
+            safe_ts_interval: Duration::from_secs(1),
         }
     }
 }

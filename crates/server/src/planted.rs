@@ -16,4 +16,9 @@ kontiki_env::planted_bugs! {
     UnlatchOnFullDisk,
     /// A replica that does not lead shows what its leader may not have applied.
     ShowBeforeLeader,
+    /// Safe timestamps ignore locks.
+    SafeTsPastLocks,
+    /// Safe timestamps are below the locks of the round before: those of prewrites that were on their way then are
+    /// missed.
+    SafeTsOfEarlierLocks,
 }

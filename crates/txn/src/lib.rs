@@ -48,7 +48,7 @@ pub use malformed::Malformed;
 pub use memcomparable::{
     boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,
 };
-pub use read::{CommittedReader, CommittedScan, Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
+pub use read::{CommittedReader, CommittedScan, Isolation, OldestLock, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
 pub use replicated::Replicated;
 pub use scheduler::{Detach, Scheduler};

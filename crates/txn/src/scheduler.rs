@@ -12,8 +12,8 @@ use crate::action::{self, ActionResult};
 use crate::planted::{self, Bug};
 use crate::read;
 use crate::{
-    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, LatchGuard,
-    Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, Isolation,
+    LatchGuard, Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
     SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version, YieldPoint,
 };
 use bytes::Bytes;
@@ -71,7 +71,7 @@ impl<R: Replicated> Scheduler<R> {
     }
 
     /// The greatest read timestamp.
-    pub fn concurrency(&self) -> &ConcurrencyManager {
+    pub fn concurrency(&self) -> &Arc<ConcurrencyManager> {
         &self.concurrency
     }
 
@@ -82,7 +82,7 @@ impl<R: Replicated> Scheduler<R> {
 
     /// Reads a key. A lock that blocks the read is [`crate::KeyError::Locked`].
     pub async fn get(&self, context: &R::Context, key: &[u8], options: &ReadOptions) -> Outcome<Option<Version>, R> {
-        let view = self.read_view(context, options.ts).await?;
+        let view = self.view_for(context, options).await?;
         read::get(&view, key, options).map_err(Failure::lift)
     }
 
@@ -94,7 +94,7 @@ impl<R: Replicated> Scheduler<R> {
         options: &ReadOptions,
         yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
-        let view = self.read_view(context, options.ts).await?;
+        let view = self.view_for(context, options).await?;
         read::batch_get(&view, keys, options, yields).await.map_err(Failure::lift)
     }
 
@@ -106,7 +106,7 @@ impl<R: Replicated> Scheduler<R> {
         options: &ReadOptions,
         yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
-        let view = self.read_view(context, options.ts).await?;
+        let view = self.view_for(context, options).await?;
         read::scan(&view, scan, options, yields).await.map_err(Failure::lift)
     }
 
@@ -196,6 +196,15 @@ impl<R: Replicated> Scheduler<R> {
         command: CheckSecondaryLocks,
     ) -> Outcome<SecondaryStatus, R> {
         self.run(context, command.keys.clone(), |view| action::check_secondary_locks(&command, view)).await
+    }
+
+    /// A read below everything that can still be committed says nothing to writers, and its timestamp may be invented:
+    /// the view is refused then.
+    async fn view_for(&self, context: &R::Context, options: &ReadOptions) -> Outcome<R::View, R> {
+        match options.isolation {
+            Isolation::Stale => self.replicated.view(context).await.map_err(Failure::Replicated),
+            Isolation::Snapshot | Isolation::ReadCommitted => self.read_view(context, options.ts).await,
+        }
     }
 
     async fn read_view(&self, context: &R::Context, ts: TimeStamp) -> Outcome<R::View, R> {

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode};
+use crate::replicas::ReadFrom;
 use crate::reply::{fewer, locks_of, too_large};
 use crate::scan::Remainder;
 use crate::transport::{Grpc, Transport};
@@ -16,20 +17,30 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Which replicas serve a snapshot's reads, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    From(ReadFrom),
+    /// Any replica that is known to have all that is ever committed at or below the timestamp.
+    Stale,
+}
+
 /// The transactional keys as they were at one timestamp: every read sees the same state. Locks that block a read are
 /// resolved; a read waits for transactions that might still commit below the timestamp.
 pub struct Snapshot<T: Transport = Grpc> {
     pub(super) cluster: Arc<Cluster<T>>,
     pub(super) resolver: Arc<LockResolver<T>>,
     ts: u64,
+    reading: Reading,
     /// Transactions known to commit above the timestamp: their locks do not block reads.
     resolved_locks: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl<T: Transport> Clone for Snapshot<T> {
     fn clone(&self) -> Snapshot<T> {
-        let Snapshot { cluster, resolver, ts, resolved_locks } = self;
+        let Snapshot { cluster, resolver, ts, reading, resolved_locks } = self;
         Snapshot {
+            reading: *reading,
             cluster: cluster.clone(),
             resolver: resolver.clone(),
             ts: *ts,
@@ -40,7 +51,17 @@ impl<T: Transport> Clone for Snapshot<T> {
 
 impl<T: Transport> Snapshot<T> {
     pub(crate) fn new(cluster: Arc<Cluster<T>>, resolver: Arc<LockResolver<T>>, ts: u64) -> Snapshot<T> {
-        Snapshot { cluster, resolver, ts, resolved_locks: Arc::default() }
+        Snapshot { cluster, resolver, ts, reading: Reading::From(ReadFrom::Leader), resolved_locks: Arc::default() }
+    }
+
+    /// Reads that any replica serves without asking its leader, if it can.
+    pub(crate) fn stale(self) -> Snapshot<T> {
+        Snapshot { reading: Reading::Stale, ..self }
+    }
+
+    /// The same snapshot, read from these replicas.
+    pub fn read_from(self, replicas: ReadFrom) -> Snapshot<T> {
+        Snapshot { reading: Reading::From(replicas), ..self }
     }
 
     /// Its timestamp.
@@ -140,7 +161,12 @@ impl<T: Transport> Snapshot<T> {
     }
 
     pub(super) fn context(&self) -> Context {
-        Context { resolved_locks: self.resolved_locks.lock().iter().copied().collect(), ..Default::default() }
+        Context {
+            resolved_locks: self.resolved_locks.lock().iter().copied().collect(),
+            replica_read: self.reading == Reading::From(ReadFrom::Replica),
+            stale_read: self.reading == Reading::Stale,
+            ..Default::default()
+        }
     }
 
     /// Resolves locks, or waits for them.

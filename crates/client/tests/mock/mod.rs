@@ -85,6 +85,10 @@ pub struct State {
     pub fails_if_done: Option<String>,
     /// An answer of more pairs than this is too large.
     pub pairs_max: Option<usize>,
+    /// Up to where each store serves stale reads; absent: not at all.
+    pub safe_ts: BTreeMap<u64, u64>,
+    /// Of each store: its zone.
+    pub zones: BTreeMap<u64, String>,
     /// Every call that arrived, in order.
     pub calls: Vec<(&'static str, u64)>,
 }
@@ -102,6 +106,14 @@ impl State {
         } else {
             Err(KeyError { abort, ..Default::default() })
         }
+    }
+
+    /// The stores that got a call, in order; they are forgotten.
+    pub fn take_calls(&mut self, call: &str) -> Vec<u64> {
+        let (own, others) = std::mem::take(&mut self.calls).into_iter().partition(|(name, _)| *name == call);
+        self.calls = others;
+        let own: Vec<(&str, u64)> = own;
+        own.into_iter().map(|(_, store)| store).collect()
     }
 
     pub fn count(&self, call: &str) -> usize {

@@ -14,7 +14,9 @@ fn header() -> Option<ResponseHeader> {
 impl Node {
     fn store_meta(&self, id: u64) -> Option<metapb::Store> {
         let address = self.state.lock().addresses.get(id as usize - 1).cloned()?;
-        Some(metapb::Store { id, address, ..Default::default() })
+        let zone = self.state.lock().zones.get(&id).cloned();
+        let label = |value| metapb::StoreLabel { key: "zone".into(), value };
+        Some(metapb::Store { id, address, labels: zone.map(label).into_iter().collect(), ..Default::default() })
     }
 
     fn region(&self, fits: impl Fn(&super::MockRegion) -> bool) -> GetRegionResponse {

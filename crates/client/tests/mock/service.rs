@@ -43,7 +43,7 @@ impl Node {
             let missing = errorpb::RegionNotFound { region_id: context.region_id };
             return Err(errorpb::Error { region_not_found: Some(missing), ..error("region not found") });
         };
-        if region.leader != self.store {
+        if region.leader != self.store && !context.replica_read && !context.stale_read {
             let not_leader = errorpb::NotLeader { region_id: region.id, leader: Some(region.peer(region.leader)) };
             return Err(errorpb::Error { not_leader: Some(not_leader), ..error("not leader") });
         }
@@ -65,7 +65,7 @@ impl Node {
     fn handle<A>(
         &self,
         call: &'static str,
-        context: Option<Context>,
+        (context, version): (Option<Context>, u64),
         positions: Positions,
         refuse: impl FnOnce(errorpb::Error) -> A,
         work: impl FnOnce(&mut State) -> A,
@@ -77,8 +77,17 @@ impl Node {
             Some(Fault::Status(code)) => return Err(Status::new(code, "planned")),
             _ => {}
         }
-        if let Err(error) = self.check(&state, &context.unwrap_or_default(), &positions) {
+        let context = context.unwrap_or_default();
+        if let Err(error) = self.check(&state, &context, &positions) {
             return Ok(Response::new(refuse(error)));
+        }
+        let safe_ts = state.safe_ts.get(&self.store).copied().unwrap_or(0);
+        if context.stale_read && version > safe_ts {
+            let not_ready = errorpb::DataIsNotReady { region_id: context.region_id, safe_ts, ..Default::default() };
+            return Ok(Response::new(refuse(errorpb::Error {
+                data_is_not_ready: Some(not_ready),
+                ..Default::default()
+            })));
         }
         // Only the answer of an executed request can be lost.
         let lost = state.take_fault(call, |fault| matches!(fault, Fault::LoseAnswer));
@@ -97,7 +106,7 @@ fn raw_pairs(state: &State, pairs: Vec<KvPair>) -> Vec<KvPair> {
 }
 
 macro_rules! calls {
-    ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $work:expr))*) => {
+    ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $(at $version:expr,)? $work:expr))*) => {
         #[tonic::async_trait]
         impl Tikv for Node {
             type BatchCommandsStream = futures::stream::Empty<Result<BatchCommandsResponse, Status>>;
@@ -109,11 +118,19 @@ macro_rules! calls {
                 Err(Status::unimplemented("the client sends each call alone"))
             }
 
+            async fn get_store_safe_ts(
+                &self,
+                _: Request<StoreSafeTsRequest>,
+            ) -> Result<Response<StoreSafeTsResponse>, Status> {
+                Err(Status::unimplemented("the client asks for reads, not for timestamps"))
+            }
+
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 let $q = request.into_inner();
                 let refuse = |error| $reply { region_error: Some(error), ..Default::default() };
                 #[allow(unused_variables)] // not every call looks at the state
-                self.handle($name, $q.context.clone(), $positions, refuse, |$state| $work)
+                let version = 0 $(+ $version)?;
+                self.handle($name, ($q.context.clone(), version), $positions, refuse, |$state| $work)
             })*
         }
     };
@@ -158,14 +175,14 @@ calls! {
     raw_batch_scan("RawBatchScan", RawBatchScanRequest -> RawBatchScanResponse, |state, q| raw([]), {
         RawBatchScanResponse::default()
     })
-    kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]), {
+    kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]), at q.version, {
         match state.read(&q.key, q.version, &q.context.clone().unwrap_or_default()) {
             Ok(Some(value)) => GetResponse { value, ..Default::default() },
             Ok(None) => GetResponse { not_found: true, ..Default::default() },
             Err(error) => GetResponse { error: Some(error), ..Default::default() },
         }
     })
-    kv_batch_get("KvBatchGet", BatchGetRequest -> BatchGetResponse, |state, q| txn(q.keys.clone()), {
+    kv_batch_get("KvBatchGet", BatchGetRequest -> BatchGetResponse, |state, q| txn(q.keys.clone()), at q.version, {
         let context = q.context.clone().unwrap_or_default();
         let pair = |key: Bytes| match state.read(&key, q.version, &context) {
             Ok(value) => value.map(|value| KvPair { key, value, ..Default::default() }),
@@ -179,7 +196,7 @@ calls! {
     kv_scan("KvScan", ScanRequest -> ScanResponse, |state, q| match q.reverse {
         false => Positions::Range { lower: bound(q.start_key.clone()), upper: bound(q.end_key.clone()) },
         true => Positions::Range { lower: bound(q.end_key.clone()), upper: bound(q.start_key.clone()) },
-    }, match state.fitting(state.scan(&q)) {
+    }, at q.version, match state.fitting(state.scan(&q)) {
         Ok(pairs) => ScanResponse { pairs, ..Default::default() },
         Err(error) => ScanResponse { error: Some(error), ..Default::default() },
     })

@@ -159,6 +159,57 @@ pub struct StoreMessage {
     /// committed.
     #[prost(uint64, tag = "25")]
     pub merge_failed: u64,
+    /// Of no region: about the safe timestamps of some.
+    #[prost(message, optional, boxed, tag = "30")]
+    pub safe_ts: Option<Box<SafeTsMessage>>,
+    /// The sender's store takes part in safe timestamps.
+    #[prost(bool, tag = "31")]
+    pub knows_safe_ts: bool,
+}
+
+/// All that one store has to say to another about safe timestamps, at a time (`store/safe_ts.rs`).
+#[derive(Clone, PartialEq, Message)]
+pub struct SafeTsMessage {
+    /// The timestamp of the round that `asked` and `confirmed` belong to.
+    #[prost(uint64, tag = "1")]
+    pub ts: u64,
+    /// Regions that the receiver leads and that are read at the sender.
+    #[prost(uint64, repeated, tag = "2")]
+    pub wanted: Vec<u64>,
+    /// Regions that the sender leads: the receiver says which of them it follows.
+    #[prost(message, repeated, tag = "3")]
+    pub asked: Vec<SafeTsRegion>,
+    /// The answer: these.
+    #[prost(message, repeated, tag = "4")]
+    pub confirmed: Vec<SafeTsRegion>,
+    /// Safe timestamps of regions.
+    #[prost(message, repeated, tag = "5")]
+    pub claims: Vec<SafeTsRegion>,
+}
+
+/// One region of a [`SafeTsMessage`].
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct SafeTsRegion {
+    #[prost(uint64, tag = "1")]
+    pub region: u64,
+    /// The sender's replica.
+    #[prost(uint64, tag = "2")]
+    pub peer: u64,
+    /// Of the sender's descriptor.
+    #[prost(uint64, tag = "3")]
+    pub conf_version: u64,
+    /// In `asked`: the term in which the sender leads.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// In `claims`, from here on: the version of the region for which it holds.
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
+    /// A replica that has applied this ...
+    #[prost(uint64, tag = "6")]
+    pub index: u64,
+    /// ... has everything that is ever committed at or below this timestamp.
+    #[prost(uint64, tag = "7")]
+    pub safe_ts: u64,
 }
 
 /// Between a follower that serves reads and its leader.

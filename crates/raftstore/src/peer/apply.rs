@@ -133,6 +133,7 @@ impl Peer {
             Ok(Change::Recovered { region }) => {
                 let left: Vec<u64> = region.peers.iter().map(|peer| peer.store.0).collect();
                 tracing::warn!(region = region.id.0, "recovered without a majority; replicas are left on {left:?}");
+                self.forget_safe_ts();
                 self.change_members(entry.index, None, region, out)?;
             }
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),

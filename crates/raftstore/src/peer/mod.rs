@@ -28,6 +28,7 @@ mod ready;
 pub(crate) mod receive;
 mod removed;
 mod replica_reads;
+mod safe_ts;
 mod serve;
 mod split;
 mod truncate;
@@ -137,6 +138,7 @@ pub(crate) struct Peer {
     campaigned_for: Option<Transfer>,
     reads: reads::Reads,
     replica_reads: replica_reads::ReplicaReads,
+    safe_ts: safe_ts::SafeTs,
     hibernation: hibernate::Hibernation,
 
     incoming: Option<receive::Incoming>,
@@ -215,6 +217,7 @@ impl Peer {
             campaigned_for: None,
             reads: reads::Reads::default(),
             replica_reads: replica_reads::ReplicaReads::default(),
+            safe_ts: safe_ts::SafeTs::default(),
             hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
@@ -396,6 +399,7 @@ impl Peer {
         self.complete_reads(out);
         self.tend_replica_reads(out);
         self.publish(out);
+        self.expose_safe_ts();
         self.account(out);
         self.check_invariants(out);
     }
@@ -425,6 +429,7 @@ impl Peer {
         self.refuse_queue(out);
         self.drop_proposals_above(self.group.committed(), out);
         self.refuse_reads(out);
+        self.end_safe_ts_round();
         self.stop_serving(out);
         self.end_checks(out);
         self.flow.full_followers.clear();

@@ -6,7 +6,7 @@
 
 use super::Peer;
 use crate::consensus::wire::ReplicaRead;
-use crate::effect::Answer;
+use crate::effect::{Answer, SafeTsTask};
 use crate::error::RegionError;
 use crate::outbox::Outbox;
 use crate::region::{self, Epoch, Ticket};
@@ -23,6 +23,8 @@ pub(super) enum Waiter {
         from: region::Peer,
         message: ReplicaRead,
     },
+    /// A round of safe timestamps, which has this one (`safe_ts.rs`).
+    SafeTs(u64),
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ impl Peer {
                     Waiter::Replica { from, message } => {
                         self.send_replica_read(from, ReplicaRead { is_answer: true, applied, ..message }, out);
                     }
+                    Waiter::SafeTs(ts) => out.safe_ts.push(SafeTsTask { region: self.region.clone(), ts }),
                 }
             }
         }
@@ -121,6 +124,7 @@ impl Peer {
                 Waiter::Replica { from, message } => {
                     self.send_replica_read(from, ReplicaRead { is_answer: true, ..message }, out);
                 }
+                Waiter::SafeTs(_) => {}
             }
         }
     }

@@ -171,7 +171,7 @@ impl Peer {
         let idle = self.applies_in_flight == 0;
         if let Some(incoming) = self.incoming.as_mut().filter(|i| i.stage == Stage::Ready && idle) {
             incoming.stage = Stage::Installing;
-            self.slot.set_installs(true);
+            self.slot.install_begins();
             let file = incoming.file.name();
             out.snapshots.push(SnapshotTask::Install { region: file.snapshot.region, file });
         }
@@ -199,7 +199,7 @@ impl Peer {
         assert!(self.applied.index < snapshot.index, "a snapshot moves the state forward");
         assert_eq!(self.applies_in_flight, 0, "nothing else wrote meanwhile");
         incoming.stage = Stage::Installed;
-        self.slot.set_installs(false);
+        self.slot.install_ended();
         let before = std::mem::replace(&mut self.region, Arc::new(incoming.file.region.clone()));
         if before.epoch.version != self.region.epoch.version {
             self.replaced.push_back((snapshot.index, before));

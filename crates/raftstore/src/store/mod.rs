@@ -9,6 +9,7 @@ mod destroy;
 mod lag;
 mod log_memory;
 mod recover;
+mod safe_ts;
 mod status;
 mod wake;
 
@@ -73,6 +74,7 @@ pub struct Store {
     persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
     applying: VecDeque<Applying>,
     entry_reads: log_memory::EntryReads,
+    safe_ts: safe_ts::SafeTimestamps,
     ticks: u64,
     /// The last interval of the clock in which a tick was counted.
     ticked: Option<u128>,
@@ -114,6 +116,7 @@ impl Store {
             persisting: VecDeque::new(),
             applying: VecDeque::new(),
             entry_reads: log_memory::EntryReads::new(),
+            safe_ts: safe_ts::SafeTimestamps::default(),
             ticks: 0,
             ticked: None,
             fault: None,
@@ -208,6 +211,8 @@ impl Store {
                 let completed = self.completed(region, command);
                 self.request(region, ticket, |peer, out| peer.propose_completed(completed, ticket, out));
             }
+            Event::Timestamp { ts } => self.begin_safe_ts(ts),
+            Event::SafeTs { claims } => self.claim_safe_ts(claims),
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, out| {
                 peer.wake(out.now);
                 peer.transfer_leader(to);
@@ -325,6 +330,7 @@ impl Store {
         self.ticks += 1;
         self.tick_merges();
         self.tick_hibernation();
+        self.tick_safe_ts();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.relieve_memory();
         }
@@ -341,8 +347,11 @@ impl Store {
             return;
         };
         self.heard_from(&envelope);
-        if envelope.alive != 0 || self.is_from_lost(&envelope) {
+        if envelope.alive != 0 || envelope.safe_ts.is_none() && self.is_from_lost(&envelope) {
             return;
+        }
+        if let Some(message) = &envelope.safe_ts {
+            return self.take_safe_ts(&envelope, message);
         }
         let region = RegionId(envelope.region);
         if let Some(by) = envelope.absorbed_by {
@@ -494,6 +503,8 @@ impl Store {
             snapshots: std::mem::take(&mut out.snapshots),
             entries: std::mem::take(&mut out.entries),
             observations: std::mem::take(&mut out.observations),
+            safe_ts: std::mem::take(&mut out.safe_ts),
+            wants_timestamp: std::mem::take(&mut out.wants_timestamp),
             flush: std::mem::take(&mut out.flush),
             fault: out.fault.take(),
             ..Effects::default()

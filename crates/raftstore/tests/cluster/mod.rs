@@ -55,6 +55,9 @@ pub struct Cluster {
     asked: BTreeMap<Ticket, Asked>,
     pub checker: Checker,
     pub answers: BTreeMap<Ticket, Answer>,
+    /// The oracle: the last timestamp that was handed out, and how many stores asked for.
+    pub last_ts: u64,
+    pub timestamps_asked: usize,
     /// Messages to this store are recorded.
     recorded: Option<(StoreId, Vec<Bytes>)>,
 }
@@ -115,6 +118,8 @@ impl Cluster {
             asked: BTreeMap::new(),
             checker: Checker::new(memory_slack),
             answers: BTreeMap::new(),
+            last_ts: 0,
+            timestamps_asked: 0,
             recorded: None,
         }
     }
@@ -257,6 +262,7 @@ impl Cluster {
                 }
                 self.send_out(id);
                 self.move_snapshots(id);
+                self.hand_out_timestamp(id);
             }
         }
         self.collect_answers();
@@ -316,6 +322,26 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// A timestamp that was never handed out before.
+    pub fn next_ts(&mut self) -> u64 {
+        self.last_ts += 1;
+        self.last_ts
+    }
+
+    fn hand_out_timestamp(&mut self, id: StoreId) {
+        if std::mem::take(&mut self.nodes.get_mut(&id).expect("known").wants_timestamp) {
+            self.timestamps_asked += 1;
+            let ts = self.next_ts();
+            self.node(id.0).inbox.push_back(Event::Timestamp { ts });
+        }
+    }
+
+    /// Puts messages that were taken back into the network, to arrive at once.
+    pub fn bring(&mut self, from: u64, to: u64, messages: Vec<Bytes>) {
+        let now = self.now;
+        self.messages.extend(messages.into_iter().map(|bytes| (now, StoreId(from), StoreId(to), bytes)));
     }
 
     fn move_snapshots(&mut self, from: StoreId) {

@@ -9,7 +9,8 @@ use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, InstallTarget, SnapshotHead};
 use kontiki_raftstore::{
     Answer, Apply, ApplyId, Checksum, ChecksumTask, Config, Effects, EntriesTask, Event, Fault, Observation, PersistId,
-    Readers, Region, RegionId, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
+    Readers, Region, RegionId, SafeTsClaim, SafeTsTask, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId,
+    meta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -46,6 +47,10 @@ pub enum Job {
     Entries {
         task: EntriesTask,
         read: Option<Result<Vec<Bytes>, String>>,
+    },
+    /// As of when it began.
+    SafeTs {
+        claims: Vec<SafeTsClaim>,
     },
     /// The checksum is that of the view when it begins.
     Checksum {
@@ -161,6 +166,8 @@ pub struct Node {
     /// Tickets of this incarnation that are not answered.
     pub open: BTreeMap<Ticket, Event>,
     pub observations: Vec<Observation>,
+    /// It wants a timestamp.
+    pub wants_timestamp: bool,
     /// What it reads for checksums lacks a key.
     pub is_damaged: bool,
     /// Why it stopped.
@@ -232,6 +239,7 @@ impl Node {
             answers: Vec::new(),
             open: BTreeMap::new(),
             observations: Vec::new(),
+            wants_timestamp: false,
             is_damaged: false,
             fault: None,
             installs: 0,
@@ -426,6 +434,7 @@ impl Node {
                     self.entries_read += result.as_ref().map_or(0, Vec::len);
                     self.inbox.push_back(Event::EntriesRead { region: task.region, id: task.id, result });
                 }
+                Job::SafeTs { claims } => self.inbox.push_back(Event::SafeTs { claims }),
                 Job::Checksum { region, index, result } => {
                     self.inbox.push_back(Event::Checksummed { region, index, result });
                 }
@@ -444,6 +453,12 @@ impl Node {
         for task in effects.checksums {
             self.start_checksum(task, now, rng);
         }
+        if !effects.safe_ts.is_empty() {
+            let claims = effects.safe_ts.iter().filter_map(|task| self.claim(task)).collect();
+            let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
+            self.jobs.push((due, Job::SafeTs { claims }));
+        }
+        self.wants_timestamp |= effects.wants_timestamp;
         self.outbound.extend(effects.send);
         if let Some(persist) = effects.persist {
             let earliest = self.persists.back().map_or(now, |(due, ..)| *due);
@@ -471,6 +486,22 @@ impl Node {
         }
         let reading = self.jobs.iter().map(|(_, job)| if let Job::Entries { task, .. } = job { task.bytes } else { 0 });
         self.reading_bytes_max = self.reading_bytes_max.max(reading.sum());
+    }
+
+    /// What the visible state permits to claim. A lock's value begins with the start of its transaction.
+    fn claim(&self, task: &SafeTsTask) -> Option<SafeTsClaim> {
+        let id = task.region.id;
+        let here = meta::region(families::META, &self.visible, id).expect("readable")?;
+        let index = meta::applied_index(families::META, &self.visible, id).expect("readable")?;
+        if here.epoch.version != task.region.epoch.version || here.merging().is_some() {
+            return None;
+        }
+        let locks =
+            self.visible.0.iter().filter(|((family, key), _)| *family == families::TXN_LOCK.0 && here.contains(key));
+        let oldest =
+            locks.map(|(_, value)| u64::from_be_bytes(value[..8].try_into().expect("a start timestamp"))).min();
+        let safe_ts = oldest.map_or(task.ts, |oldest| task.ts.min(oldest - 1));
+        Some(SafeTsClaim { region: id, version: here.epoch.version, index, safe_ts })
     }
 
     /// Reads the stream now or later, so that truncation, and the end of the replica, come before and after.

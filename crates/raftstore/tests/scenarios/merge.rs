@@ -425,7 +425,7 @@ fn a_source_that_installs_a_snapshot_gets_its_end_afterwards() {
 }
 
 /// One thing that happens to a random cluster, besides those of splits.
-fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
+pub fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
     if cluster.rng.chance(1, 2) {
         return split::disturb(cluster, next_region);
     }

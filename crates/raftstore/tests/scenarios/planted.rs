@@ -1,6 +1,6 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
-use super::{merge, promise, random, roles, split};
+use super::{merge, promise, random, roles, split, stale_reads};
 use crate::cluster::families;
 use crate::cluster::small_config;
 use kontiki_raftstore::Config;
@@ -43,6 +43,20 @@ fn a_merge_that_forgets_the_end_of_its_source_is_found() {
     let planted = Planted { merge_without_tail: true, ..Planted::default() };
     let by = "differ|exists here|serves|holds here|made by|the disk holds a complete store";
     finds(SEEDS_MAX, by, |seed| drop(merge::run(seed, Config { planted, ..split::config() })));
+}
+
+#[test]
+fn a_safe_timestamp_of_a_leader_that_was_deposed_is_found() {
+    let config =
+        Config { planted: Planted { safe_ts_unconfirmed: true, ..Planted::default() }, ..stale_reads::config() };
+    finds(1, "it claims what it does not know", |seed| stale_reads::is_cut_off(seed, config.clone()));
+}
+
+#[test]
+fn a_safe_timestamp_beyond_what_is_applied_is_found() {
+    let planted = Planted { safe_ts_before_apply: true, ..Planted::default() };
+    let config = Config { planted, ..stale_reads::config() };
+    finds(SEEDS_MAX, "a stale read of", |seed| _ = stale_reads::run(seed, config.clone()));
 }
 
 #[test]

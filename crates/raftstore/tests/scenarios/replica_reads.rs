@@ -1,9 +1,11 @@
 //! Reads at replicas that do not lead (docs/internals/replica-reads.md).
 
 use super::members::old_replica;
+use super::snapshots::leave_behind;
 use crate::cluster::families;
+use crate::cluster::node::Job;
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, small_config};
-use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, StoreId, Ticket, meta, replica_id};
+use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, RegionError, StoreId, Ticket, meta, replica_id};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -185,4 +187,74 @@ fn a_replica_that_is_removed_answers_its_reads() {
     cluster.change_surely(MemberChange::Remove(old));
     cluster.until(30, "it is gone", |cluster| cluster.replica(at).is_none());
     assert!(cluster.answers.contains_key(&ticket), "no ticket is lost");
+}
+
+/// Answers of the leader that were delayed, and come after later questions, and again and again.
+#[test]
+fn replica_read_order() {
+    for seed in 600..610 {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.put_surely(b"k", b"0");
+        cluster.settle();
+        let leader = cluster.wait_leader();
+        let at = leader % 3 + 1;
+        // The questions arrive, and what the leader answers does not.
+        cluster.cut.insert((StoreId(leader), StoreId(at)));
+        cluster.record(at);
+        let first = ask_read(&mut cluster, at);
+        cluster.run(SECOND / 4);
+        let delayed = cluster.recorded();
+        assert!(!delayed.is_empty() && !cluster.answers.contains_key(&first));
+        cluster.put_surely(b"k", b"1");
+        cluster.heal();
+        let second = ask_read(&mut cluster, at);
+        // Its checker compares the index of each answer with what was acknowledged before the question.
+        cluster.until(10, "both are answered", |cluster| {
+            cluster.bring(leader, at, delayed.clone());
+            [first, second].iter().all(|ticket| cluster.answers.contains_key(ticket))
+        });
+        let Answer::Ok { index } = cluster.answers[&second] else { panic!("{:?}", cluster.answers[&second]) };
+        cluster.until(10, "it is applied", |cluster| cluster.status(at).applied_index >= index);
+        assert_eq!(read(&mut cluster, at, b"k").expect("served").0.as_deref(), Some(&b"1"[..]));
+        cluster.settle();
+    }
+}
+
+/// A replica that takes a snapshot in serves nothing of it before it has all; clients go elsewhere meanwhile.
+#[test]
+fn replica_read_snapshot() {
+    let mut seen = 0;
+    for seed in 700..710 {
+        let config = Config { follower_dead_ticks: 20, safe_ts_ticks: 2, ..small_config() };
+        let mut cluster = Cluster::with_config(seed, 3, config);
+        let at = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, at);
+        cluster.start(at);
+        cluster.node(at).job_delay_ms_max = 1_000;
+        let mut tickets = Vec::new();
+        let installs = |cluster: &Cluster| {
+            let jobs = &cluster.nodes[&StoreId(at)].jobs;
+            jobs.iter().any(|(_, job)| matches!(job, Job::Install { .. }))
+        };
+        for _ in 0..3_000 {
+            if installs(&cluster) {
+                seen += 1;
+                tickets.push(ask_read(&mut cluster, at));
+                let readers = cluster.nodes[&StoreId(at)].readers.clone();
+                assert!(readers.view_of_replica(REGION, || ()).is_none(), "a view would hold a part of it");
+                let stale = readers.read_at(StoreId(at), REGION, EPOCH, 1, || ());
+                assert!(matches!(stale, Err(RegionError::DataIsNotReady { .. })), "{stale:?}");
+            }
+            cluster.step();
+        }
+        assert!(cluster.node(at).installs > 0, "it caught up by a snapshot");
+        for ticket in &tickets {
+            assert!(matches!(cluster.answers[ticket], Answer::Refused(RegionError::NotLeader { .. })));
+        }
+        let (value, _) = read(&mut cluster, at, b"before").expect("served");
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+        assert_eq!(read(&mut cluster, at, b"deleted").expect("served").0, None);
+        cluster.settle();
+    }
+    assert!(seen > 100, "installs were seen in {seen} steps");
 }

@@ -157,6 +157,7 @@ pub fn job(job: &Job, sends_fail: bool) -> String {
         Job::Send { to, .. } if sends_fail => format!("fails to send its snapshot to store {to}"),
         Job::Send { to, .. } => format!("sends its snapshot to store {to}"),
         Job::Install { file, .. } => format!("installs the snapshot at index {}", file.snapshot.index),
+        Job::SafeTs { claims } => format!("found the oldest locks of {} regions", claims.len()),
         Job::Checksum { index, .. } => format!("has the checksum at index {index}"),
         Job::Entries { task, .. } => format!("reads the entries {:?} of its stream", task.indices),
         Job::Remove { file } => format!("removes the file of the snapshot at index {}", file.snapshot.index),

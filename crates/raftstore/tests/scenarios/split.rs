@@ -591,6 +591,18 @@ pub fn run_with(
     disturbed_one_in: u64,
     disturb: impl Fn(&mut Cluster, &mut u64),
 ) -> Cluster {
+    run_working(seed, config, duration, disturbed_one_in, disturb, &mut work)
+}
+
+/// The same, with other work.
+pub fn run_working(
+    seed: u64,
+    config: Config,
+    duration: Duration,
+    disturbed_one_in: u64,
+    disturb: impl Fn(&mut Cluster, &mut u64),
+    work: &mut dyn FnMut(&mut Cluster),
+) -> Cluster {
     let mut cluster = Cluster::with_config(seed, 3, config);
     let mut next_region = 99;
     while cluster.now < duration {

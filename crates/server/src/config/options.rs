@@ -96,6 +96,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "SECONDS")]
     pub consistency_check_seconds: Option<u64>,
 
+    /// Time between two advances of the timestamps up to which replicas serve stale reads, in milliseconds, 50 to 60000:
+    /// only of regions with such reads in the last minute; 0: never, stale reads are refused [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub safe_ts_interval_ms: Option<u64>,
+
     /// Size at which a memtable is flushed, in bytes, 1 MiB to 4 GiB [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
     pub memtable_bytes_max: Option<u64>,
@@ -215,6 +220,7 @@ impl ServeOptions {
             region_served_bytes_per_second_max,
             leader_priority,
             consistency_check_seconds,
+            safe_ts_interval_ms,
             memtable_bytes_max,
             cache_bytes_max,
             log_bytes_max,
@@ -364,6 +370,8 @@ impl ServeOptions {
         let served = self.region_served_bytes_per_second_max.unwrap_or(default.region_served_bytes_per_second_max);
         let check = self.consistency_check_seconds.unwrap_or(default.consistency_check_interval.as_secs());
         let check = zero_or_in_range("consistency-check-seconds", check, 10..=365 * 24 * 60 * 60)?;
+        let safe_ts = self.safe_ts_interval_ms.unwrap_or(default.safe_ts_interval.as_millis() as u64);
+        let safe_ts = zero_or_in_range("safe-ts-interval-ms", safe_ts, 50..=60_000)?;
         Ok(RaftOptions {
             tick_interval: Duration::from_millis(tick_ms),
             election_ticks: ticks as u32,
@@ -384,6 +392,7 @@ impl ServeOptions {
             )?,
             region_load_window: default.region_load_window,
             consistency_check_interval: Duration::from_secs(check),
+            safe_ts_interval: Duration::from_millis(safe_ts),
             leader_priority: in_range("leader-priority", priority, -100..=100)?,
         })
     }

@@ -44,6 +44,8 @@ pub(super) enum Origin {
     Remote { store: StoreId, id: u64 },
     /// This driver's own heartbeats: no caller waits.
     Own,
+    /// The next round of safe timestamps.
+    SafeTs,
     /// A split of this driver.
     Split(u64),
 }
@@ -207,6 +209,7 @@ impl Driver {
                 self.outbound.push(Outbound::Message { to: store, bytes });
             }
             (Origin::Split(split), response) => self.split_answered(split, response, now),
+            (Origin::SafeTs, response) => self.begin_safe_ts(response, now),
             (Origin::Own, _) => {}
         }
     }

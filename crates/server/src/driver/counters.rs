@@ -91,6 +91,15 @@ pub struct Counters {
     pub messages_received: Counter,
     /// Raft messages dropped because the inbox was full.
     pub messages_dropped: Counter,
+    /// Views served at timestamps by replicas that lead or not.
+    pub reads_stale: Counter,
+    /// Reads at timestamps that were refused, because the replica may not be read there yet.
+    pub reads_stale_refused: Counter,
+    /// Of the regions that were read at timestamps here in the last interval, how far the lowest safe timestamp is
+    /// behind this node's clock, in milliseconds.
+    pub safe_ts_lag_ms: Gauge,
+    /// Locks that were read to find the oldest ones.
+    pub safe_ts_locks_read: Counter,
     /// Raft messages ignored because this node may not take part in consensus yet.
     pub messages_ignored: Counter,
     /// Raft messages refused because no correct peer sends them.

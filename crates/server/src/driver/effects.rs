@@ -42,6 +42,13 @@ impl Driver {
         for task in effects.checksums {
             self.begin_checksum(task, now);
         }
+        if !effects.safe_ts.is_empty() {
+            // Before the applies of these effects, as it is now: that is enough.
+            self.find_oldest_locks(effects.safe_ts);
+        }
+        if effects.wants_timestamp {
+            self.ask_timestamp(now);
+        }
         self.send(effects.send);
         if let Some(persist) = effects.persist {
             let id = persist.id;

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub recovery: Mutex<Recovery>,
     /// What a read has met, once one has met damaged data.
     pub damage: Mutex<Option<String>>,
+    /// Learns the timestamp of each round of safe timestamps.
+    pub rounds: Mutex<Option<RoundObserver>>,
     /// How far raft logs are behind. Written by the driver.
     pub lag: Mutex<Arc<LagReport>>,
     /// Wakes the tasks that wait for a change of a region's leader.
@@ -133,17 +135,30 @@ pub struct RegionContext {
     term: Arc<AtomicU64>,
     /// It may be served by a replica that does not lead. Only for requests that write nothing.
     at_any_replica: bool,
+    /// It reads what was committed at or below this timestamp, and no more.
+    stale_at: Option<u64>,
 }
 
 impl RegionContext {
     /// A request to `region`, routed by `epoch`.
     pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
-        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false }
+        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false, stale_at: None }
     }
 
     /// The same, of a request that only reads, for a replica that may not lead.
     pub fn at_any_replica(self) -> RegionContext {
         RegionContext { at_any_replica: true, ..self }
+    }
+
+    /// The same, of a request that only reads what was committed at or below `ts`: a replica serves it without asking
+    /// its leader, if it is known to have all that ever is; otherwise it is refused.
+    pub fn stale_at(self, ts: u64) -> RegionContext {
+        RegionContext { stale_at: Some(ts), ..self }
+    }
+
+    /// The timestamp at which it reads, if that is all that it reads.
+    pub fn stale_ts(&self) -> Option<u64> {
+        self.stale_at
     }
 
     /// The term to which a view bound this request.
@@ -160,6 +175,11 @@ impl RegionContext {
         }
     }
 }
+
+/// Called with the timestamp of a round of safe timestamps before its views are taken. From then on no transaction may
+/// choose a commit timestamp at or below it by itself. Returns the lowest start timestamp of the transactions which have
+/// done so and whose locks are on their way to the replicas.
+pub type RoundObserver = Arc<dyn Fn(u64) -> Option<u64> + Send + Sync>;
 
 /// A consistent state that contains everything acknowledged before it was requested.
 pub struct RegionView {
@@ -274,6 +294,9 @@ impl NodeHandle {
     /// A view that contains every write acknowledged before this call, by any leader.
     pub async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         let shared = &self.shared;
+        if let Some(ts) = context.stale_ts() {
+            return self.stale_view(context, ts);
+        }
         if context.at_any_replica && !shared.leads(context.region) {
             return self.replica_view(context).await;
         }
@@ -311,10 +334,8 @@ impl NodeHandle {
     async fn replica_view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         let (shared, region) = (&self.shared, context.region);
         let leader_has = self.ask(|reply| Input::ReplicaRead { region, epoch: context.epoch, reply }).await?;
-        let snapshot = shared.db.snapshot();
-        // After the view: what begins now is not in it.
         let missing = RegionError::RegionNotFound { region };
-        let here = shared.readers.region_of_view(region).ok_or(missing)?;
+        let (snapshot, here) = shared.readers.view_of_replica(region, || shared.db.snapshot()).ok_or(missing)?;
         RegionError::check_epoch(&here, context.epoch)?;
         let shown = meta::applied_index(families::META, &snapshot, region).map_err(|error| match error {
             RecoverError::Engine(error) => NodeError::Engine(error),
@@ -326,6 +347,16 @@ impl NodeHandle {
         }
         shared.counters.reads_replica.increment();
         Ok(RegionView { region: here, snapshot })
+    }
+
+    /// A view at any replica with all that is ever committed at or below `ts` (docs/internals/stale-reads.md).
+    fn stale_view(&self, context: &RegionContext, ts: u64) -> Result<RegionView, NodeError> {
+        let (shared, take) = (&self.shared, || self.shared.db.snapshot());
+        let view = shared.readers.read_at(shared.store_id, context.region, context.epoch, ts, take);
+        let counter = if view.is_ok() { &shared.counters.reads_stale } else { &shared.counters.reads_stale_refused };
+        counter.increment();
+        let (snapshot, region) = view?;
+        Ok(RegionView { region, snapshot })
     }
 
     async fn barrier(&self, context: &RegionContext) -> Result<u64, NodeError> {
@@ -525,6 +556,17 @@ impl NodeHandle {
     /// The term in which this node leads the region and has applied an entry of that term, if any.
     pub fn leading_term(&self, region: RegionId) -> Option<u64> {
         self.shared.leader_terms.lock().get(&region).copied()
+    }
+
+    /// Sets the function that learns the timestamps of rounds.
+    pub fn observe_rounds(&self, observer: RoundObserver) {
+        *self.shared.rounds.lock() = Some(observer);
+    }
+
+    /// The lowest of the timestamps up to which the replicas here can be read, of the regions with keys in this range
+    /// (an empty end is unbounded) that have one.
+    pub fn safe_ts(&self, start: &[u8], end: &[u8]) -> Option<u64> {
+        self.shared.readers.safe_ts(start, end)
     }
 
     /// The number of requests without an answer.

@@ -14,7 +14,7 @@ use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
-use kontiki_raftstore::{CheckOutcome, Epoch, ReadId, Region, RegionId, ReplicaLag, StoreId, ViewId};
+use kontiki_raftstore::{CheckOutcome, Epoch, ReadId, Region, RegionId, ReplicaLag, SafeTsClaim, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -166,6 +166,10 @@ pub(super) enum Input {
         region: RegionId,
         index: u64,
         result: Result<u64, NoChecksum>,
+    },
+    /// The oldest locks of regions were found.
+    SafeTs {
+        claims: Vec<SafeTsClaim>,
     },
     /// A read met damaged data.
     Damaged,

@@ -58,11 +58,13 @@ mod lost_stores;
 mod membership;
 mod merge;
 mod message;
+mod oldest_locks;
 mod open;
 mod recovery_record;
 mod region_loads;
 mod region_sizes;
 mod replacement;
+mod safe_ts;
 mod served;
 mod size_survey;
 mod snapshots;
@@ -73,7 +75,9 @@ pub use arrivals::Arrival;
 pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
-pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
+pub use handle::{
+    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView, RoundObserver,
+};
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
 pub use inconsistent::FILE as INCONSISTENT_MARK;
@@ -107,6 +111,7 @@ use lag_watch::LagWatch;
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
+use oldest_locks::OldestLocks;
 use region_loads::RegionLoads;
 use region_sizes::RegionSizes;
 use snapshots::Snapshots;
@@ -238,6 +243,9 @@ pub struct Driver {
     region_loads: RegionLoads,
     checks: Checks,
     checksums: Checksums,
+    oldest_locks: OldestLocks,
+    /// Placement was asked for the timestamp of a round.
+    asks_timestamp: bool,
     lag_watch: LagWatch,
     /// What a restart reads of the log at most ([`open`]).
     replay_bytes_max: u64,
@@ -385,6 +393,7 @@ impl Driver {
         self.tend_region_loads(now);
         self.tend_checks(now);
         self.tend_lag(now);
+        self.tend_safe_ts(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.recover_regions(now);
             self.replace_lost_replicas(now);
@@ -460,6 +469,7 @@ impl Driver {
             Input::ReplicaLag { region, reply } => self.answer_replica_lag(region, reply),
             Input::EntriesRead { region, id, result } => self.entries_read(region, id, result, now),
             Input::Checksummed { region, index, result } => self.checksum_ended(region, index, result, now),
+            Input::SafeTs { claims } => self.store.handle(Event::SafeTs { claims }, now.monotonic),
             Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
             Input::StopLeading { reply } => self.stop_leading(reply, now),
             Input::Unreachable { store } => self.store.handle(Event::Unreachable { store }, now.monotonic),
@@ -514,6 +524,7 @@ impl Driver {
         self.flusher.stop();
         self.surveys.stop();
         self.checksums.stop();
+        self.oldest_locks.stop();
     }
 
     /// Stops the node cleanly: answers the waiting callers, then closes the engine.

@@ -18,6 +18,7 @@ use super::lag_watch::LagWatch;
 use super::lane::Lane;
 use super::load_windows::LoadLimits;
 use super::log_disk::LogDisk;
+use super::oldest_locks::OldestLocks;
 use super::region_loads::RegionLoads;
 use super::region_sizes::RegionSizes;
 use super::size_survey::SizeLimits;
@@ -52,7 +53,12 @@ const STORED_SHARE: u64 = 2;
 /// The largest log segment: large enough to make its allocation rare, small enough to release space soon.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
+/// How long the safe timestamp of a region is advanced after its last read at a timestamp.
+const SAFE_TS_WANTED: Duration = Duration::from_secs(60);
+
 fn raftstore_config(config: &NodeConfig) -> Config {
+    let ticks_of = |time: Duration| time.as_nanos().div_ceil(config.raft.tick_interval.as_nanos().max(1)) as u64;
+    let safe_ts_ticks = ticks_of(config.raft.safe_ts_interval);
     let bytes = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let defaults = Config::default();
     Config {
@@ -63,6 +69,8 @@ fn raftstore_config(config: &NodeConfig) -> Config {
         unapplied_bytes_max: defaults.unapplied_bytes_max.max(bytes(config.raft.entry_bytes_max)),
         log_bytes_max: bytes(config.raft.log_bytes_max),
         leader_priority: config.raft.leader_priority,
+        safe_ts_ticks,
+        safe_ts_wanted_ticks: ticks_of(SAFE_TS_WANTED).max(safe_ts_ticks),
         snapshot_log_bytes_max: defaults.snapshot_log_bytes_max.max(bytes(config.raft.log_bytes_max)),
         stored_bytes_max: defaults.stored_bytes_max.min(bytes(STORED_SHARE * config.engine.log_bytes_max)),
         ..defaults
@@ -168,6 +176,7 @@ fn share(
         stops_leading: Default::default(),
         damage: Default::default(),
         lag: Default::default(),
+        rounds: Default::default(),
         leader_news: Default::default(),
         stopped: Default::default(),
         recovery: Default::default(),
@@ -216,6 +225,8 @@ impl Driver {
             region_loads,
             checks: Checks::new(config.raft.consistency_check_interval, monotonic),
             checksums: Checksums::start(env, &db, &shared.inbox, check_time),
+            oldest_locks: OldestLocks::start(env, &shared.inbox, &shared.counters),
+            asks_timestamp: false,
             lag_watch,
             replay_bytes_max,
             placement: Placement::new(placement),

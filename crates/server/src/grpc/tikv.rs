@@ -78,6 +78,14 @@ macro_rules! serve {
                 Ok(Response::new(Box::pin(answers)))
             }
 
+            async fn get_store_safe_ts(
+                &self,
+                request: Request<kvrpcpb::StoreSafeTsRequest>,
+            ) -> Result<Response<kvrpcpb::StoreSafeTsResponse>, Status> {
+                let answer = std::future::ready(self.kv.store_safe_ts(request.get_ref()));
+                Ok(Response::new(self.metrics.time("get_store_safe_ts", answer).await))
+            }
+
             $(
                 async fn $function(
                     &self,

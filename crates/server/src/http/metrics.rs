@@ -55,6 +55,9 @@ impl NodeCollector {
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
             ("reads_replica", "Views served by replicas that do not lead", &c.reads_replica),
+            ("reads_stale", "Views served by replicas for stale reads", &c.reads_stale),
+            ("reads_stale_refused", "Stale reads refused because the replica was behind", &c.reads_stale_refused),
+            ("safe_ts_locks_read", "Locks read to advance the timestamps of stale reads", &c.safe_ts_locks_read),
             ("raft_messages_received", "Raft messages received from other nodes", &c.messages_received),
             ("raft_messages_dropped", "Messages dropped because the inbox was full", &c.messages_dropped),
             (
@@ -75,6 +78,8 @@ impl NodeCollector {
         )?;
         let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
+        let behind = "How far the regions that are read stale here are behind this node's clock, the last of them";
+        gauge(encoder, "safe_ts_lag_milliseconds", behind, c.safe_ts_lag_ms.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";
         gauge(encoder, "regions_waking", waking, c.regions_waking.get())?;
         let overloaded = "Regions led here of which more is served than their limits";

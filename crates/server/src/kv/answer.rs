@@ -98,6 +98,10 @@ pub(super) fn region_error(error: &RegionError) -> errorpb::Error {
             wire.raft_entry_too_large = Some(errorpb::RaftEntryTooLarge { region_id: region.0, entry_size: *bytes });
         }
         RegionError::ServerIsBusy { reason, .. } => wire.server_is_busy = Some(busy(reason)),
+        RegionError::DataIsNotReady { region, peer, safe_ts } => {
+            let (region_id, peer_id, safe_ts) = (region.0, peer.0, *safe_ts);
+            wire.data_is_not_ready = Some(errorpb::DataIsNotReady { region_id, peer_id, safe_ts });
+        }
         RegionError::StaleCommand => wire.stale_command = Some(errorpb::StaleCommand {}),
         // A newer kind: its text sends clients to another replica, which is always valid.
         _ => {}

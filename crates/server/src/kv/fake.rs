@@ -1,7 +1,7 @@
 //! A node that is a map: what the tests of this folder run over.
 
 use crate::api::{Node, RetryBudget};
-use crate::driver::{NodeError, RegionContext, Sample};
+use crate::driver::{NodeError, RegionContext, RoundObserver, Sample};
 use crate::kv::Kv;
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
@@ -40,6 +40,9 @@ pub struct State {
     pub placement: VecDeque<Result<Response, NodeError>>,
     pub placement_requests: Vec<Request>,
     pub leader_news: watch::Sender<()>,
+    /// Up to where it can be read without a leader.
+    pub safe_ts: u64,
+    pub rounds: Option<RoundObserver>,
     /// What was reported as served: the region, bytes, and a sample of each request.
     pub served: Vec<(RegionId, u64, Vec<Sample>)>,
 }
@@ -129,6 +132,10 @@ impl Replicated for FakeNode {
     async fn view(&self, context: &RegionContext) -> Result<FakeView, NodeError> {
         let mut state = self.state.lock();
         assert!(state.regions.contains_key(&context.region));
+        if context.stale_ts().is_some_and(|ts| ts > state.safe_ts) {
+            let (region, peer) = (context.region, peer_of(context.region.0, 1).id);
+            return Err(RegionError::DataIsNotReady { region, peer, safe_ts: state.safe_ts }.into());
+        }
         match state.errors.pop_front() {
             Some(error) => Err(error),
             None => Ok(FakeView(state.data.clone())),
@@ -176,6 +183,14 @@ impl Node for FakeNode {
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.state.lock().regions.get(&region).cloned()
+    }
+
+    fn observe_rounds(&self, observer: RoundObserver) {
+        self.state.lock().rounds = Some(observer);
+    }
+
+    fn safe_ts(&self, _: &[u8], _: &[u8]) -> Option<u64> {
+        Some(self.state.lock().safe_ts).filter(|safe_ts| *safe_ts != 0)
     }
 
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -26,7 +26,8 @@ pub use answer_budget::ANSWER_BYTES_MAX;
 
 use crate::api::{Node, RetryBudget};
 use answer_budget::LargeAnswers;
-use kontiki_txn::{Detach, Scheduler};
+use kontiki_txn::{Detach, Scheduler, TimeStamp};
+use std::sync::Arc;
 
 /// The key-value requests of one node. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +41,14 @@ pub struct Kv<N: Node> {
 impl<N: Node> Kv<N> {
     /// Serves `node`. `detach` runs replications whose callers were dropped.
     pub fn new(node: N, retry_budget: RetryBudget, detach: Detach) -> Kv<N> {
-        Kv { scheduler: Scheduler::new(node.clone(), detach), node, retry_budget, large: LargeAnswers::default() }
+        let scheduler = Scheduler::new(node.clone(), detach);
+        let concurrency = scheduler.concurrency().clone();
+        node.observe_rounds(Arc::new(move |ts| {
+            concurrency.observe(TimeStamp(ts));
+            // No transaction of this version chooses its commit timestamp by itself.
+            None
+        }));
+        Kv { scheduler, node, retry_budget, large: LargeAnswers::default() }
     }
 
     /// Transactional commands that hold latches or wait for them.

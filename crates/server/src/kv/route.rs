@@ -27,6 +27,9 @@ pub(super) enum KeySpace {
 pub(super) enum Purpose {
     /// It only reads: a replica that does not lead serves it, if the request asks for that.
     Read,
+    /// It only reads what was committed at or below a timestamp: any replica serves it alone, if the request asks for
+    /// that, and the replica has all of it.
+    ReadAt(u64),
     /// It may write.
     Write,
 }
@@ -124,13 +127,19 @@ impl<N: Node> Kv<N> {
 
     /// The checks that need no key, in the order of the contract: store, region, leader, epoch.
     fn route(&self, context: &kvrpcpb::Context, purpose: Purpose) -> Result<Route, RegionError> {
-        let at_any_replica = purpose == Purpose::Read && context.replica_read;
+        let stale_at = match purpose {
+            Purpose::ReadAt(ts) if context.stale_read => Some(ts),
+            _ => None,
+        };
+        let at_any_replica = purpose != Purpose::Write && (context.replica_read || stale_at.is_some());
         let own = self.node.store_id();
         if let Some(peer) = context.peer.as_ref().filter(|peer| peer.store_id != own.0) {
             return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
         }
         let id = RegionId(context.region_id);
-        let found = self.node.requested_region(id).filter(|(region, _)| region.space == Space::Data);
+        // A stale read needs no leader, so it ends no hibernation.
+        let found = if stale_at.is_some() { self.node.region(id) } else { self.node.requested_region(id) };
+        let found = found.filter(|(region, _)| region.space == Space::Data);
         let (region, leader) = found.ok_or(RegionError::RegionNotFound { region: id })?;
         if !at_any_replica && leader.is_none_or(|leader| leader.store != own) {
             return Err(RegionError::NotLeader { region: id, leader });
@@ -140,6 +149,7 @@ impl<N: Node> Kv<N> {
         RegionError::check_epoch(&region, epoch)?;
         let context = RegionContext::new(id, epoch);
         let context = if at_any_replica { context.at_any_replica() } else { context };
+        let context = stale_at.into_iter().fold(context, RegionContext::stale_at);
         Ok(Route { region, context })
     }
 }

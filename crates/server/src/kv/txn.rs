@@ -32,7 +32,9 @@ fn check(context: &Option<kvrpcpb::Context>) -> Result<(), Refusal> {
 fn read_options(context: &Option<kvrpcpb::Context>, version: u64) -> ReadOptions {
     let mut options = ReadOptions::at(TimeStamp(version));
     let Some(context) = context else { return options };
-    if context.isolation_level() == IsolationLevel::Rc {
+    if context.stale_read {
+        options.isolation = Isolation::Stale;
+    } else if context.isolation_level() == IsolationLevel::Rc {
         options.isolation = Isolation::ReadCommitted;
     }
     options.resolved_locks = context.resolved_locks.iter().copied().map(TimeStamp).collect();
@@ -59,7 +61,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let found = self
-            .routed(Purpose::Read, &request.context, |route| async move {
+            .routed(Purpose::ReadAt(request.version), &request.context, |route| async move {
                 in_region(&route, [&request.key])?;
                 self.scheduler.get(&route.context, &request.key, options).await
             })
@@ -84,7 +86,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let pairs = self
-            .routed(Purpose::Read, &request.context, |route| async move {
+            .routed(Purpose::ReadAt(request.version), &request.context, |route| async move {
                 in_region(&route, &request.keys)?;
                 self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.budget()).await
             })
@@ -111,7 +113,7 @@ impl<N: Node> Kv<N> {
             true => (&request.end_key, &request.start_key),
         };
         let pairs = self
-            .routed(Purpose::Read, &request.context, |route| async move {
+            .routed(Purpose::ReadAt(request.version), &request.context, |route| async move {
                 let scan = Scan {
                     range: user_range(&range_of(&route), lower, upper),
                     limit: request.limit as usize,
@@ -124,6 +126,13 @@ impl<N: Node> Kv<N> {
         let pairs: Vec<_> = pairs.into_iter().map(convert::pair).collect();
         self.served_scan(&request.context, KeySpace::Txn, lower, &pairs);
         Ok(kvrpcpb::ScanResponse { pairs, ..Default::default() })
+    }
+
+    /// GetStoreSafeTS.
+    pub fn store_safe_ts(&self, request: &kvrpcpb::StoreSafeTsRequest) -> kvrpcpb::StoreSafeTsResponse {
+        let range = request.key_range.clone().unwrap_or_default();
+        let safe_ts = self.node.safe_ts(&range.start_key, &range.end_key).unwrap_or(0);
+        kvrpcpb::StoreSafeTsResponse { safe_ts }
     }
 
     /// KvPrewrite.

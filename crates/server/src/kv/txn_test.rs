@@ -205,3 +205,62 @@ async fn commits_that_are_not_served_are_refused_and_lock_nothing() {
     }
     assert!(kv.get(get("a", 12)).await.not_found);
 }
+
+fn stale_get(key: &'static str, version: u64) -> GetRequest {
+    let context = context(LEFT).map(|context| Context { stale_read: true, ..context });
+    GetRequest { context, ..get(key, version) }
+}
+
+/// This node follows: another store leads.
+fn follow(node: &FakeNode) {
+    for (_, leader) in node.state.lock().regions.values_mut() {
+        *leader = leader.map(|peer| peer_of(peer.id.0 / 1000, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_stale_read_needs_no_leader_and_passes_locks() {
+    let node = FakeNode::new();
+    let kv = node.kv();
+    write(&kv, "a", "1", 10).await;
+    kv.prewrite(prewrite("a", "2", 20)).await;
+    follow(&node);
+    node.state.lock().safe_ts = 30;
+    assert!(kv.get(get("a", 30)).await.region_error.is_some(), "another read goes to the leader");
+    // Its transaction commits above 30, or never.
+    assert_eq!(kv.get(stale_get("a", 30)).await.value, b("1"));
+    let context = stale_get("a", 30).context;
+    let batch = BatchGetRequest { context: context.clone(), keys: vec![b("a")], version: 30 };
+    assert_eq!(kv.batch_get(batch).await.pairs[0].value, b("1"));
+    let scan = ScanRequest { context, limit: 9, version: 30, ..Default::default() };
+    assert_eq!(kv.scan(scan.clone()).await.pairs[0].value, b("1"));
+    assert_eq!(kv.scan(ScanRequest { reverse: true, ..scan }).await.pairs[0].value, b("1"));
+    // Raw keys have no timestamps: the flag has no effect.
+    let raw = RawGetRequest { context: stale_get("a", 30).context, key: b("a"), ..Default::default() };
+    assert!(kv.raw_get(raw).await.region_error.unwrap().not_leader.is_some());
+    let all = kv.store_safe_ts(&StoreSafeTsRequest::default());
+    assert_eq!(all, StoreSafeTsResponse { safe_ts: 30 });
+}
+
+#[tokio::test]
+async fn a_stale_read_ahead_is_refused_and_leaves_the_greatest_read_timestamp() {
+    let node = FakeNode::new();
+    let kv = node.kv();
+    node.state.lock().safe_ts = 30;
+    for leads in [true, false] {
+        if !leads {
+            follow(&node);
+        }
+        let error = kv.get(stale_get("a", 1 << 60)).await.region_error.expect("not ready");
+        let not_ready = error.data_is_not_ready.expect("as the protocol says it");
+        assert_eq!((not_ready.region_id, not_ready.peer_id, not_ready.safe_ts), (LEFT, LEFT * 1000 + 1, 30));
+        assert!(error.message.contains("up to 30"), "{}", error.message);
+        assert_eq!(node.counts().0, 0, "nobody waits for it");
+    }
+    kv.get(stale_get("a", 30)).await;
+    assert_eq!(kv.scheduler.concurrency().max_ts().0, 0, "nothing is remembered of them");
+    // A round does raise it, before its views are taken.
+    let observer = node.state.lock().rounds.clone().expect("set");
+    assert_eq!(observer(40), None);
+    assert_eq!(kv.scheduler.concurrency().max_ts().0, 40);
+}

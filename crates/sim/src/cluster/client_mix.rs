@@ -22,6 +22,8 @@ pub struct ClientMix {
     pub timestamp_pause_ms_max: u64,
     /// The bank, if there is one, and its tellers.
     pub bank: Option<(BankSettings, u64)>,
+    /// Clients that read it as it was.
+    pub stale_readers: u64,
 }
 
 impl ClientMix {
@@ -41,6 +43,7 @@ impl ClientMix {
             pinned_timestamps: false,
             timestamp_pause_ms_max,
             bank,
+            stale_readers: rng.child("stale readers").below(3),
         };
         match scenario {
             Scenario::Plain => plain,

@@ -252,6 +252,7 @@ impl Cluster {
             faults: self.world.faults().clone(),
             actions: self.world.actions(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
+            stale_reads: self.records.stale.get(),
             terms: self.checks.watch.terms_seen(),
             hibernations: self.checks.watch.hibernations(),
             checks: self.world.nodes().map(|(_, node)| node.checks_ended()).sum(),

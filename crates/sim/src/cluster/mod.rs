@@ -31,8 +31,8 @@ pub use scenario::Scenario;
 pub use watch::{REGIONS, Watch};
 
 use crate::workload::{
-    BankSettings, Behaviour, BehaviourState, Connection, Direct, RawSettings, RawTarget, RawWorkload, Records, Teller,
-    TimestampClient, connect, options,
+    BankSettings, Behaviour, BehaviourState, Connection, Direct, RawSettings, RawTarget, RawWorkload, Records,
+    StaleReader, Teller, TimestampClient, connect, options,
 };
 use crate::world::{Fault, NodeId, Settings, World};
 use kontiki_client::Client;
@@ -59,6 +59,8 @@ const PINNED_KIND: u64 = 200;
 const PINNED_TIMESTAMP_CLIENTS: u64 = 400;
 /// Numbers of the bank's tellers begin here.
 const BANK_CLIENTS: u64 = 200;
+/// Numbers of the clients that read the bank as it was begin here.
+const STALE_CLIENTS: u64 = 260;
 /// How long a client tries an operation.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for the clients of situations that are set up by hand.
@@ -128,6 +130,8 @@ pub struct Report {
     pub actions: u64,
     /// Transactions that committed, snapshots of the bank among them.
     pub transactions: u64,
+    /// Times that the whole bank was read at single replicas, as it was.
+    pub stale_reads: u64,
     /// Leaderships seen.
     pub terms: u64,
     /// Times that the leader of a region began to hibernate.
@@ -295,6 +299,7 @@ impl Cluster {
             self.start_timestamps(client, None, client_mix.timestamp_pause_ms_max);
         }
         if let Some((settings, tellers)) = client_mix.bank {
+            self.start_stale_readers(&settings, client_mix.stale_readers);
             self.start_bank(settings, tellers);
         }
     }
@@ -347,6 +352,19 @@ impl Cluster {
         self.bank = Some(settings);
     }
 
+    fn start_stale_readers(&self, settings: &BankSettings, count: u64) {
+        for number in STALE_CLIENTS..STALE_CLIENTS + count {
+            let (rng, records) = (self.rng.child(&format!("client {number}")), self.begin_client());
+            let (connection, nodes, settings) = (self.connection(number), self.nodes.clone(), settings.clone());
+            let executor = connection.executor().clone();
+            self.world.spawn_client(async move {
+                let direct = Direct::new(connection.clone(), nodes[0]);
+                let client = connect(connection, nodes.clone(), options(OPERATION_TIMEOUT, false)).await;
+                StaleReader { client, direct, nodes, number, settings, records, executor, rng }.work().await;
+            });
+        }
+    }
+
     /// A transactional client, when it has connected.
     fn teller(
         &self,
@@ -397,6 +415,7 @@ pub fn run(plan: &Plan) -> Report {
     sizes = sizes.with_checks(&mut rng.child("checks"));
     sizes = sizes.with_tables(&mut rng.child("tables"));
     sizes = sizes.with_eviction(&mut rng.child("eviction"));
+    sizes = sizes.with_stale_reads(&mut rng.child("stale reads"));
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);

@@ -108,6 +108,8 @@ pub struct Sizes {
     pub preferred: NodeId,
     /// Between two comparisons of a region's replicas; zero: none.
     pub check_interval: Duration,
+    /// Between two advances of safe timestamps.
+    pub safe_ts_interval: Duration,
     /// Nodes that have replicas at the beginning; 0: all.
     pub replicas: usize,
     /// Which snapshots are taken in as tables.
@@ -147,6 +149,7 @@ impl Sizes {
             load_window: raft.region_load_window,
             preferred: 0,
             check_interval: Duration::ZERO,
+            safe_ts_interval: raft.safe_ts_interval,
             replicas: 0,
             snapshot_tables: SnapshotTables::default(),
         }
@@ -189,6 +192,11 @@ impl Sizes {
         let (file_bytes_min, family_bytes_min) = (64 << rng.below(8), rng.below(4) << rng.below(10));
         let drawn = SnapshotTables { file_bytes_min, family_bytes_min, table_bytes: 128 << rng.below(8) };
         Sizes { snapshot_tables: if rng.chance(2, 3) { drawn } else { self.snapshot_tables }, ..self }
+    }
+
+    /// Advances safe timestamps often, so that reads find them close behind.
+    pub fn with_stale_reads(self, rng: &mut Rng) -> Sizes {
+        Sizes { safe_ts_interval: Duration::from_millis(10 << rng.below(6)), ..self }
     }
 
     /// Begins with replicas on three nodes in half of the worlds.
@@ -295,6 +303,7 @@ impl ClusterNode {
             region_served_bytes_per_second_max: 0,
             region_load_window: sizes.load_window,
             consistency_check_interval: sizes.check_interval,
+            safe_ts_interval: sizes.safe_ts_interval,
             ..config.raft
         };
         let config = NodeConfig { raft, ..config };

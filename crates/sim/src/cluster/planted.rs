@@ -99,6 +99,10 @@ bugs! {
     UnlatchOnFullDisk: Server(server::Bug::UnlatchOnFullDisk);
     /// A replica that does not lead shows what its leader may not have applied.
     ShowBeforeLeader: Server(server::Bug::ShowBeforeLeader);
+    /// Safe timestamps ignore locks.
+    SafeTsPastLocks: Server(server::Bug::SafeTsPastLocks);
+    /// Safe timestamps miss the locks of prewrites that were on their way in the round before.
+    SafeTsOfEarlierLocks: Server(server::Bug::SafeTsOfEarlierLocks);
 
     /// A proposal is acknowledged before a quorum has it.
     AcknowledgeBeforeQuorum: Raftstore(|planted| planted.acknowledge_before_quorum = true);
@@ -142,6 +146,10 @@ bugs! {
     LearnerInQuorum: Raftstore(|planted| planted.learner_in_quorum = true);
     /// The target of a merge does not wait until the source's replica on its store has everything.
     MergeWithoutTail: Raftstore(|planted| planted.merge_without_tail = true);
+    /// A leader claims safe timestamps without having its leadership confirmed.
+    SafeTsUnconfirmed: Raftstore(|planted| planted.safe_ts_unconfirmed = true);
+    /// A replica is read at a safe timestamp before it has applied what belongs to it.
+    SafeTsBeforeApply: Raftstore(|planted| planted.safe_ts_before_apply = true);
     /// A joint configuration ends for the consensus core when it begins.
     JointLeftAtOnce: Raftstore(|planted| planted.joint_left_at_once = true);
     /// A sole voter sends entries before the term in which it leads is durable.

@@ -67,7 +67,7 @@ impl BankSettings {
     }
 
     /// All accounts.
-    fn accounts(&self) -> Vec<Bytes> {
+    pub(super) fn accounts(&self) -> Vec<Bytes> {
         (0..self.accounts).map(|number| self.key("account", number)).collect()
     }
 }

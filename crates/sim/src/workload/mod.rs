@@ -6,6 +6,7 @@ mod behaviour;
 mod connection;
 mod direct;
 mod raw;
+mod stale;
 mod timestamps;
 
 pub use bank::{BankSettings, Teller, amount};
@@ -13,6 +14,7 @@ pub use behaviour::{Behaviour, BehaviourState, LOCK_TTL_MS};
 pub use connection::{Connection, TimestampStream, connect, options};
 pub use direct::{Direct, NoAnswer};
 pub use raw::{RawSettings, RawTarget, RawWorkload};
+pub use stale::StaleReader;
 pub use timestamps::TimestampClient;
 
 use crate::check::snapshot_isolation::Transaction;
@@ -44,6 +46,8 @@ pub struct Records {
     pub stop: Rc<Cell<bool>>,
     /// Clients that have not ended.
     pub running: Rc<Cell<usize>>,
+    /// Times that the whole bank was read at single replicas, as it was.
+    pub stale: Rc<Cell<u64>>,
     /// Operations that ended with an answer.
     pub answered: Rc<Cell<u64>>,
 }

@@ -93,7 +93,7 @@ impl<'a> Scanner<'a> {
         let direction = if scan.reverse { Direction::Backward } else { Direction::Forward };
         let locks = match options.isolation {
             Isolation::Snapshot => Some(Cursor::open(view, TXN_LOCK, &scan.range, direction)?),
-            Isolation::ReadCommitted => None,
+            Isolation::ReadCommitted | Isolation::Stale => None,
         };
         let versions = match direction {
             Direction::Forward => None,

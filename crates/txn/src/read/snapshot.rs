@@ -17,6 +17,9 @@ pub enum Isolation {
     Snapshot,
     /// Committed versions only, never blocked by locks; two reads may see different states.
     ReadCommitted,
+    /// A snapshot at a timestamp at or below which nothing is committed any more: a lock in the view belongs to a
+    /// transaction that commits above it, or never, so none blocks the read. The greatest read timestamp is not raised.
+    Stale,
 }
 
 /// At which timestamp to read, and which locks are known already.
@@ -80,7 +83,7 @@ pub(super) enum LockCheck {
 }
 
 pub(super) fn check_lock(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockCheck {
-    let harmless = options.isolation == Isolation::ReadCommitted
+    let harmless = options.isolation != Isolation::Snapshot
         || planted::is_set(Bug::ReadPastLocks)
         || lock.start_ts > options.ts
         || matches!(lock.kind, LockKind::Lock | LockKind::Pessimistic)

@@ -148,13 +148,15 @@ const RAFTSTORE_PEER: Layers = (
             "split",
             "truncate",
         ],
-        &["replica_reads"],
+        &["replica_reads", "safe_ts"],
     ],
 );
 
 /// A recovery leaves replicas that are not complete to `create`.
-const RAFTSTORE_STORE: Layers =
-    ("raftstore::store", &[&["absorb", "create", "destroy", "lag", "log_memory", "status", "wake"], &["recover"]]);
+const RAFTSTORE_STORE: Layers = (
+    "raftstore::store",
+    &[&["absorb", "create", "destroy", "lag", "log_memory", "safe_ts", "status", "wake"], &["recover"]],
+);
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.
 const PLACEMENT: Layers = (
@@ -205,11 +207,11 @@ const SERVER_DRIVER: Layers = (
         &["inconsistent", "install", "load_boundary", "membership"],
         &["message"],
         &["inbox"],
-        &["checksums", "entry_reads", "snapshots"],
+        &["checksums", "entry_reads", "oldest_locks", "snapshots"],
         &["surveys"],
         &["handle"],
         &["calls", "hand_over", "lag", "log_disk"],
-        &["change_members", "checks", "effects", "heartbeat", "merge", "split"],
+        &["change_members", "checks", "effects", "heartbeat", "merge", "safe_ts", "split"],
         &["formation", "region_loads", "region_sizes", "replacement"],
         // For tools: no driver runs on that directory.
         &["lost_stores", "open"],
@@ -234,7 +236,7 @@ const CLIENT: Layers = (
     "client",
     &[
         &["error", "options", "region"],
-        &["keys", "reply", "transport"],
+        &["keys", "replicas", "reply", "transport"],
         &["backoff"],
         &["placement"],
         &["tso"],
