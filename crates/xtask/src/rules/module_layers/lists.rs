@@ -153,8 +153,10 @@ const RAFTSTORE_PEER: Layers = (
 );
 
 /// A recovery leaves replicas that are not complete to `create`.
-const RAFTSTORE_STORE: Layers =
-    ("raftstore::store", &[&["absorb", "create", "destroy", "lag", "log_memory", "status", "wake"], &["recover"]]);
+const RAFTSTORE_STORE: Layers = (
+    "raftstore::store",
+    &[&["found_log", "peers"], &["absorb", "create", "destroy", "lag", "log_memory", "status", "wake"], &["recover"]],
+);
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.
 const PLACEMENT: Layers = (
