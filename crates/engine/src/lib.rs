@@ -61,8 +61,8 @@ pub use table::{IngestFile, IngestWriter};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions};
 pub use types::{
     BatchOp, Commit, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family, FamilyOptions,
-    FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamId,
-    StreamOp, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
+    FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamHead,
+    StreamId, StreamOp, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
 };
 pub use vlog::{CollectionReport, ValueStats};
 

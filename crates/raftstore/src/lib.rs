@@ -52,5 +52,5 @@ pub use region::{
     Space, StoreId, StoreIdentity, Ticket,
 };
 pub use store::{
-    LAGS_NAMED_MAX, LogEnd, RegionStatus, Store, StoreLag, is_replica_of, log_end, next_replica_id, replica_id,
+    LAGS_NAMED_MAX, LogEnd, Logs, RegionStatus, Store, StoreLag, is_replica_of, log_end, next_replica_id, replica_id,
 };

@@ -38,14 +38,15 @@ pub use write::pressure::DelayReason;
 pub use write::throttle::WriteDelays;
 
 use crate::read::ReadState;
-use crate::stream::{read_entries, read_stream};
+use crate::stream::{read_entries, read_stream, scan_entries};
 use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
-    StreamContents, StreamId, View, WriteBatch,
+    StreamContents, StreamHead, StreamId, View, WriteBatch,
 };
 use bytes::Bytes;
 use kontiki_env::Env;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -306,6 +307,27 @@ impl Db {
         // See `stream`.
         self.core().shared().health.check_open()?;
         entries
+    }
+
+    /// The streams that exist, in order, each with what is known of it without a read.
+    pub fn stream_heads(&self) -> Vec<(StreamId, StreamHead)> {
+        self.core().write.log.streams.lock().heads()
+    }
+
+    /// Passes every entry of every stream to `visit`, until it breaks. Reads the log once, each record with all entries
+    /// that it has, however many streams there are, and has no more of it in memory than one record and 512 KiB; blocks
+    /// on the disk.
+    ///
+    /// The entries come in the order of the log. This is that of the indices of a stream, except for entries that were
+    /// written again when their segment was deleted. An entry for which this happens meanwhile comes twice. What is
+    /// appended or truncated meanwhile may come or not.
+    pub fn scan_streams(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> Result<()> {
+        self.core().shared().health.check_open()?;
+        let log = &self.core().write.log;
+        let scanned = scan_entries(&log.streams, &log.segments, visit);
+        // See `stream`.
+        self.core().shared().health.check_open()?;
+        scanned
     }
 
     /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits

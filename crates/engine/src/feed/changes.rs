@@ -1,8 +1,9 @@
 //! A subscription to the changes of a database.
 
-use super::reader::{LogReader, Peek};
 use crate::db::{Core, Subscriber, SubscriberStatus};
-use crate::log::{IngestedTable, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested};
+use crate::log::{
+    IngestedTable, LogReader, Peek, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested,
+};
 use crate::types::{BatchEntry, Content, Decoded, Kind};
 use crate::{Db, Error, Family, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;

@@ -1,7 +1,6 @@
 //! The change feed: the batches of the log, in order, for the subscribers of a database.
 //!
-//! - `reader`: reads the log record by record, on disk and up to its live end;
-//! - `changes`: a subscription;
+//! - `changes`: a subscription, which reads the log record by record, on disk and up to its live end;
 //! - the subscribers, and how they are woken, are in `db/shared/subscribers.rs`.
 //!
 //! A subscriber costs a writer one load of a counter. It pins nothing: how much of the log is retained for subscribers
@@ -9,6 +8,5 @@
 //! gets an error. docs/internals/feed.md has the reasons.
 
 mod changes;
-mod reader;
 
 pub use changes::{Change, Changes, ChangesOptions, IngestedRange};

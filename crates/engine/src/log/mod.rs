@@ -9,6 +9,7 @@
 //! - `next`: makes segments ahead, of files that were segments before;
 //! - `tail`: the files that are not durable yet, and how they are synced;
 //! - `segments`: the files that exist, shared with readers and with retention;
+//! - `reader`: reads the log record by record, up to its live end;
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
 //! - `summary`: what a segment's bytes hold, for tools;
 //! - `salvage`: what a repair can still read;
@@ -31,6 +32,7 @@ mod format;
 mod holders;
 mod ingested;
 mod next;
+mod reader;
 mod record;
 mod recovery;
 mod retention;
@@ -41,13 +43,13 @@ mod tail;
 mod writer;
 
 pub(crate) use format::{
-    RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, WAL_DIR, decode_record, is_free_name,
-    record_bytes, segment_name, segment_number,
+    RECORD_HEADER_BYTES, RawRecord, RecordKind, WAL_DIR, is_free_name, segment_name, segment_number,
 };
 pub(crate) use holders::{HolderKind, Holding, MemtablePin, Watchdog, explain, feed_bytes, pinned_bytes};
 pub use holders::{LogHolder, LogSegmentStatus};
 pub(crate) use ingested::{IngestedTable, decode_ingested, encode_ingested};
 pub(crate) use next::{HURRIED_BYTES_MAX, NextSegments};
+pub(crate) use reader::{LogReader, Peek};
 #[cfg(test)]
 pub(crate) use record::encode_commit;
 pub(crate) use record::{
@@ -57,7 +59,7 @@ pub(crate) use record::{
 pub(crate) use recovery::{Beside, LogEnd, Recovered, recover, refuse_missing_segments};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use salvage::whole_records;
-pub(crate) use segments::{Look, RecordPosition, SegmentFacts, Segments};
+pub(crate) use segments::{RecordPosition, SegmentFacts, Segments};
 pub use summary::{SegmentSummary, summarize_segment};
 pub(crate) use tail::{SYNCS_MAX, Tail};
 pub(crate) use writer::{Appended, FIRST_POSITION, LogWriter, Need, Outgoing};

@@ -2,7 +2,7 @@
 
 use super::STREAM_STATE_BYTES_MAX;
 use crate::log::{PayloadSpan, RecordPosition, StreamRecord};
-use crate::{Error, Result, StreamId, StreamOp};
+use crate::{Error, Result, StreamHead, StreamId, StreamOp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -10,6 +10,14 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPosition {
     pub(crate) record: RecordPosition,
+    pub(crate) span: PayloadSpan,
+}
+
+/// An entry of a record, and where in its payload it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LiveEntry {
+    pub(crate) stream: StreamId,
+    pub(crate) index: u64,
     pub(crate) span: PayloadSpan,
 }
 
@@ -67,6 +75,35 @@ impl StreamIndex {
     /// The streams that exist, in order.
     pub(crate) fn ids(&self) -> Vec<StreamId> {
         self.streams.keys().copied().collect()
+    }
+
+    /// What is known of each stream without its entries, in order.
+    pub(crate) fn heads(&self) -> Vec<(StreamId, StreamHead)> {
+        let head = |id, stream: &Stream| StreamHead {
+            truncated_through: stream.truncated_through,
+            state: stream.state.clone(),
+            last_index: self.last_index(id),
+        };
+        self.streams.iter().map(|(id, stream)| (*id, head(*id, stream))).collect()
+    }
+
+    /// Which of the entries of the record at `position` count: they are not truncated, and written nowhere else since.
+    pub(crate) fn live_entries(&self, position: RecordPosition, records: &[StreamRecord]) -> Vec<LiveEntry> {
+        let mut live = Vec::new();
+        for record in records {
+            let (StreamRecord::Append { stream: id, first_index, entries }
+            | StreamRecord::Place { stream: id, first_index, entries }) = record
+            else {
+                continue;
+            };
+            let Some(stream) = self.streams.get(id) else { continue };
+            let is_live = |index: &u64, span: PayloadSpan| {
+                stream.entries.get(index) == Some(&EntryPosition { record: position, span })
+            };
+            let entries = (*first_index..).zip(entries).filter(|(index, span)| is_live(index, **span));
+            live.extend(entries.map(|(index, span)| LiveEntry { stream: *id, index, span: *span }));
+        }
+        live
     }
 
     /// Number of streams.

@@ -12,9 +12,11 @@
 
 mod index;
 mod read;
+mod scan;
 
 pub(crate) use index::StreamIndex;
 pub(crate) use read::{collect_rewrite, read_entries, read_stream};
+pub(crate) use scan::scan_entries;
 
 /// Longest state blob, in bytes: it is kept in memory and rewritten with its segment, so it must stay small.
 pub const STREAM_STATE_BYTES_MAX: usize = 64 << 10;

@@ -163,4 +163,4 @@ fn push_entry(ops: &mut Vec<RewriteOp>, id: StreamId, index: u64, entry: Bytes) 
 
 #[cfg(test)]
 #[path = "read_test.rs"]
-mod tests;
+pub(super) mod tests;

@@ -14,26 +14,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const STREAMS: u64 = 50;
 const RECORDS: u64 = 20;
 
-struct World {
-    machine: SimMachine,
-    segments: Arc<Segments>,
-    writer: LogWriter,
-    index: Mutex<StreamIndex>,
+pub(in crate::stream) struct World {
+    pub machine: SimMachine,
+    pub segments: Arc<Segments>,
+    pub next: Arc<NextSegments>,
+    pub writer: LogWriter,
+    pub index: Arc<Mutex<StreamIndex>>,
 }
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let machine = SimMachine::from_seed(1);
         let env = machine.env();
         let directory = PathBuf::from("/wal");
         env.fs.create_dir_all(&directory).expect("a healthy disk");
         let segments = Arc::new(Segments::new(env.fs.clone(), directory));
         let next = NextSegments::new(env.fs.clone(), segments.directory(), 64 << 10, 0, 1);
-        let writer = LogWriter::new(segments.clone(), Arc::new(next), Arc::default());
-        World { machine, segments, writer, index: Mutex::new(crate::lock::Rank::Streams, StreamIndex::default()) }
+        let next = Arc::new(next);
+        let writer = LogWriter::new(segments.clone(), next.clone(), Arc::default());
+        let index = Arc::new(Mutex::new(crate::lock::Rank::Streams, StreamIndex::default()));
+        World { machine, segments, next, writer, index }
     }
 
-    fn append(&mut self, kind: RecordKind, payload: &[u8]) {
+    /// Writes a record.
+    pub fn append(&mut self, kind: RecordKind, payload: &[u8]) {
         let appended = self
             .writer
             .append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION, Need::SyncedAndRead)
@@ -45,13 +49,28 @@ impl World {
         self.index.lock().apply(appended.position, records.expect("just encoded"));
     }
 
-    fn contents(&self) -> Vec<StreamContents> {
+    /// Commits these operations.
+    pub fn commit(&mut self, ops: &[StreamOp]) {
+        let mut payload = Vec::new();
+        encode_commit(&mut payload, &crate::WriteBatch::new(), ops);
+        self.append(RecordKind::Commit, &payload);
+    }
+
+    /// Writes what is needed of a segment at the log's end, in one piece.
+    pub fn rewrite(&mut self, segment: u64) {
+        let ops = collect_rewrite(&self.index, &self.segments, segment, u64::MAX).expect("a healthy disk");
+        let mut payload = Vec::new();
+        encode_rewrite(&mut payload, &ops);
+        self.append(RecordKind::Rewrite, &payload);
+    }
+
+    pub fn contents(&self) -> Vec<StreamContents> {
         let read = |id| read_stream(&self.index, &self.segments, StreamId(id)).expect("a healthy disk");
         (0..STREAMS).map(read).collect()
     }
 }
 
-fn entry(stream: u64, index: u64) -> Bytes {
+pub(in crate::stream) fn entry(stream: u64, index: u64) -> Bytes {
     Bytes::from(format!("entry {index} of stream {stream} {}", "x".repeat(20)))
 }
 
@@ -60,15 +79,9 @@ fn a_range_of_entries_is_read_alone() {
     let mut world = World::new();
     for (first, count) in [(1, 4), (5, 2), (7, 3)] {
         let entries = (first..first + count).map(|index| entry(7, index)).collect();
-        let append = StreamOp::Append { stream: StreamId(7), first_index: first, entries };
-        let mut payload = Vec::new();
-        encode_commit(&mut payload, &crate::WriteBatch::new(), &[append]);
-        world.append(RecordKind::Commit, &payload);
+        world.commit(&[StreamOp::Append { stream: StreamId(7), first_index: first, entries }]);
     }
-    let truncate = StreamOp::Truncate { stream: StreamId(7), through_index: 2 };
-    let mut payload = Vec::new();
-    encode_commit(&mut payload, &crate::WriteBatch::new(), &[truncate]);
-    world.append(RecordKind::Commit, &payload);
+    world.commit(&[StreamOp::Truncate { stream: StreamId(7), through_index: 2 }]);
     let read = |id, range: std::ops::Range<u64>| {
         read_entries(&world.index, &world.segments, StreamId(id), range).expect("a healthy disk")
     };
@@ -89,17 +102,13 @@ fn a_rewrite_reads_each_record_about_once_however_many_streams_share_it() {
         let mut ops: Vec<StreamOp> = (0..STREAMS).map(append).collect();
         ops.push(StreamOp::State { stream: StreamId(index), state: Bytes::from(index.to_string()) });
         ops.push(StreamOp::Truncate { stream: StreamId(index), through_index: index / 2 });
-        let mut payload = Vec::new();
-        encode_commit(&mut payload, &crate::WriteBatch::new(), &ops);
-        world.append(RecordKind::Commit, &payload);
+        world.commit(&ops);
     }
     let oldest = world.segments.newest().expect("there is one");
     let before = world.contents();
     let large =
         StreamOp::Append { stream: StreamId(99), first_index: 1, entries: vec![Bytes::from(vec![0; 60 << 10])] };
-    let mut payload = Vec::new();
-    encode_commit(&mut payload, &crate::WriteBatch::new(), &[large]);
-    world.append(RecordKind::Commit, &payload); // so that a new segment begins
+    world.commit(&[large]); // so that a new segment begins
 
     let reads = Arc::new(AtomicU64::new(0));
     let of_disk = reads.clone();

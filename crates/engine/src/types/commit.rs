@@ -80,6 +80,17 @@ pub struct StreamContents {
     pub entries: Vec<Bytes>,
 }
 
+/// What is known of a stream without a read of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamHead {
+    /// Entries at or below this index are gone.
+    pub truncated_through: u64,
+    /// The latest state blob, empty if none was written.
+    pub state: Bytes,
+    /// The index of the last entry; `truncated_through` if there are none.
+    pub last_index: u64,
+}
+
 /// A condition of a commit: no write by others since a moment that the caller has read at.
 ///
 /// Keep the [`Snapshot`](crate::Snapshot) or transaction that the number is of until the commit is answered: while it

@@ -19,7 +19,8 @@ fn follower() -> Group {
         truncated_term: INITIAL.term,
         ..GroupState::default()
     };
-    let entries = (2..10).map(|index| entry_from_wire(entry(index, 2 + index / 8)).expect("valid")).collect();
+    let entries: Vec<Entry> =
+        (2..10).map(|index| entry_from_wire(entry(index, 2 + index / 8)).expect("valid")).collect();
     Group::new(&Config::default(), PeerId(1), &region(), &state, entries, 1, Rng::new(1)).expect("valid")
 }
 

@@ -30,6 +30,21 @@ pub struct Position {
     pub term: u64,
 }
 
+/// A log as a start finds it, behind its truncation mark.
+#[derive(Debug, Default)]
+pub struct FoundEntries {
+    /// Of the first ones only the term and the accounted size ([`entry_bytes`]): they need not be in memory.
+    pub evicted: Vec<(u64, usize)>,
+    /// Those that follow.
+    pub entries: Vec<Entry>,
+}
+
+impl From<Vec<Entry>> for FoundEntries {
+    fn from(entries: Vec<Entry>) -> FoundEntries {
+        FoundEntries { evicted: Vec::new(), entries }
+    }
+}
+
 pub(super) struct EntryLog {
     truncated: Position,
     sizes: Sizes,
@@ -70,24 +85,31 @@ fn within(entries: impl Iterator<Item = Entry>, bytes_max: u64) -> Vec<Entry> {
 }
 
 impl EntryLog {
-    /// All of it in memory.
+    /// With what was found behind `truncated`.
     pub fn new(
         truncated: Position,
-        entries: Vec<Entry>,
+        found: FoundEntries,
         applied: u64,
         initial: HardState,
         members: ConfState,
     ) -> EntryLog {
-        let consecutive = entries.iter().zip(truncated.index + 1..).all(|(entry, index)| entry.index == index);
+        let FoundEntries { evicted: found, entries } = found;
+        let evicted_through = truncated.index + found.len() as u64;
+        let consecutive = entries.iter().zip(evicted_through + 1..).all(|(entry, index)| entry.index == index);
         assert!(consecutive, "the entries of a log are consecutive");
         assert!((truncated.index == 0) == (truncated.term == 0), "a position has an index and a term, or neither");
-        let mut sizes = Sizes::default();
+        assert!(evicted_through <= applied.max(truncated.index), "what is not applied is in memory");
+        let (mut sizes, mut evicted) = (Sizes::with_capacity(found.len() + entries.len()), Terms::default());
+        for ((term, bytes), index) in found.into_iter().zip(truncated.index + 1..) {
+            sizes.push_back(bytes);
+            evicted.push_back(Position { index, term });
+        }
         entries.iter().for_each(|entry| sizes.push_back(entry_bytes(entry)));
         EntryLog {
             truncated,
             sizes,
-            evicted: Terms::default(),
-            evicted_through: truncated.index,
+            evicted,
+            evicted_through,
             entries: entries.into(),
             applied,
             fetched: Vec::new(),
@@ -224,6 +246,14 @@ impl EntryLog {
         if self.entries.capacity() > COUNT_MIN.max(4 * self.entries.len()) {
             self.entries.shrink_to(2 * self.entries.len());
         }
+    }
+
+    /// Returns all memory that is not in use: nothing is appended for some time.
+    pub fn shrink_to_fit(&mut self) {
+        self.entries.shrink_to_fit();
+        self.sizes.shrink_to_fit();
+        self.evicted.shrink_to_fit();
+        self.fetched.shrink_to_fit();
     }
 
     /// Replaces the log by a received snapshot. Returns whether entries above it were dropped.

@@ -7,9 +7,9 @@ fn entry(index: u64, term: u64) -> Entry {
 
 /// A log of 20 entries after position (2, 1), of which those through 12 are applied and so evicted.
 fn log() -> EntryLog {
-    let entries = (3..23).map(|index| entry(index, 1 + index / 5)).collect();
+    let entries: Vec<Entry> = (3..23).map(|index| entry(index, 1 + index / 5)).collect();
     let start = Position { index: 2, term: 1 };
-    let mut log = EntryLog::new(start, entries, 12, HardState::default(), ConfState::default());
+    let mut log = EntryLog::new(start, entries.into(), 12, HardState::default(), ConfState::default());
     log.evict(12, usize::MAX);
     log
 }
@@ -171,7 +171,7 @@ proptest! {
     fn a_log_knows_size_and_term_of_each_entry_and_has_those_that_are_not_evicted(steps in steps()) {
         let mut model = Model::default();
         let mut log =
-            EntryLog::new(Position::default(), Vec::new(), 0, HardState::default(), ConfState::default());
+            EntryLog::new(Position::default(), FoundEntries::default(), 0, HardState::default(), ConfState::default());
         for step in steps {
             model.step(step, &mut log);
             model.check(&log);

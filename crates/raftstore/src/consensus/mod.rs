@@ -24,15 +24,18 @@ use crate::region::{MemberChange, PeerId, Region};
 use bytes::Bytes;
 use configuration::{change_of_one, change_of_several, conf_state};
 use kontiki_env::rng::Rng;
-use log::{EntryLog, Position};
+use log::{EntryLog, FoundEntries, Position};
 use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
+
+/// One for all groups: it takes memory for each time that it is made.
+static LOGGER: OnceLock<slog::Logger> = OnceLock::new();
 
 /// A role, as far as callers need to distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +153,14 @@ impl Group {
         peer: PeerId,
         region: &Region,
         state: &GroupState,
-        entries: Vec<Entry>,
+        log: impl Into<FoundEntries>,
         applied: u64,
         rng: Rng,
     ) -> Result<Group, String> {
         assert!(region.peer(peer).is_some(), "a replica is one of its region's peers");
         let truncated = Position { index: state.truncated_index, term: state.truncated_term };
-        let last = truncated.index + entries.len() as u64;
+        let log = log.into();
+        let last = truncated.index + (log.evicted.len() + log.entries.len()) as u64;
         // What is applied is committed; the recorded commit index may be older.
         let commit = state.commit.max(applied);
         let hard_state = HardState { term: state.term, vote: state.vote, commit, ..HardState::default() };
@@ -167,10 +171,11 @@ impl Group {
                 truncated.index + 1
             ));
         }
-        if entries.last().is_some_and(|entry| entry.term > state.term) {
+        let last_term = log.entries.last().map(|entry| entry.term).or(log.evicted.last().map(|(term, _)| *term));
+        if last_term.is_some_and(|term| term > state.term) {
             return Err("the log's last term is newer than the recorded term".into());
         }
-        let log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
+        let log = EntryLog::new(truncated, log, applied, hard_state, conf_state(region));
         let raft_config = raft::Config {
             id: peer.0,
             election_tick: config.election_ticks,
@@ -183,8 +188,8 @@ impl Group {
             max_committed_size_per_ready: config.apply_bytes_max as u64,
             ..raft::Config::default()
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&raft_config, log, &logger).map_err(|error| error.to_string())?;
+        let logger = LOGGER.get_or_init(|| slog::Logger::root(slog::Discard, slog::o!()));
+        let node = RawNode::new(&raft_config, log, logger).map_err(|error| error.to_string())?;
         let mut group = Group {
             timeout_drawn_for: (0, StateRole::Leader),
             timeout_ticks: config.election_ticks,
@@ -443,9 +448,13 @@ impl Group {
     }
 
     /// Frees the core's buffers of appends in flight, which it allocates for every peer with their full length (2 KiB
-    /// by default), also at followers. It allocates them again when it needs them.
+    /// by default), also at followers, and the unused parts of others. They are allocated again when they are needed.
     pub fn free_buffers(&mut self) {
-        self.node.raft.maybe_free_inflight_buffers();
+        let raft = &mut self.node.raft;
+        raft.maybe_free_inflight_buffers();
+        raft.msgs.shrink_to_fit();
+        raft.raft_log.unstable.entries.shrink_to_fit();
+        self.node.mut_store().shrink_to_fit();
     }
 
     /// Asks the leader for a snapshot although the log reaches back far enough: the data below it is lost here. Does

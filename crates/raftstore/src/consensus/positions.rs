@@ -13,6 +13,10 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
+    pub fn with_capacity(count: usize) -> Sizes {
+        Sizes { base: 0, ends: VecDeque::with_capacity(count) }
+    }
+
     pub fn count(&self) -> usize {
         self.ends.len()
     }
@@ -32,6 +36,10 @@ impl Sizes {
 
     pub fn clear(&mut self) {
         *self = Sizes::default();
+    }
+
+    pub fn shrink_to_fit(&mut self) {
+        self.ends.shrink_to_fit();
     }
 
     /// Bytes of the first `count` entries.
@@ -80,6 +88,10 @@ impl Terms {
 
     pub fn clear(&mut self) {
         self.runs.clear();
+    }
+
+    pub fn shrink_to_fit(&mut self) {
+        self.runs.shrink_to_fit();
     }
 
     /// The term of an entry. The caller knows that it is not before the first.

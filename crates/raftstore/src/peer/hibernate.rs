@@ -159,7 +159,7 @@ impl Peer {
         let Some(waited) = waited else { return };
         let missing: Vec<_> = others().filter(|peer| !self.hibernation.agreed.contains(&peer.id)).copied().collect();
         if missing.is_empty() {
-            self.hibernate();
+            self.hibernate(out);
         } else if waited.is_multiple_of(self.config.heartbeat_ticks as u64) {
             missing.into_iter().for_each(|peer| self.send_hibernate(peer, false, out));
         }
@@ -192,14 +192,30 @@ impl Peer {
         if follows && self.has_nothing_to_do(out) {
             self.learn_replicated(replicated);
             self.slot.take_read();
-            self.hibernate();
+            self.hibernate(out);
             self.send_hibernate(from, true, out);
         }
     }
 
-    fn hibernate(&mut self) {
+    fn hibernate(&mut self, out: &mut Outbox) {
         self.hibernation.hibernates = true;
+        // Every replica has the whole log, so none will need its entries soon.
+        self.evict(usize::MAX, false, out);
+        self.free_buffers();
+    }
+
+    /// Returns memory that only a busy replica needs: buffers keep the size that they needed once.
+    fn free_buffers(&mut self) {
         self.group.free_buffers();
+        self.noted.shrink_to_fit();
+        self.changes.shrink_to_fit();
+        self.replaced.shrink_to_fit();
+        self.queue.shrink_to_fit();
+        self.proposals.shrink_to_fit();
+        self.outstanding.shrink_to_fit();
+        self.deferred.shrink_to_fit();
+        self.truncations.shrink_to_fit();
+        self.flow.applying.shrink_to_fit();
     }
 
     pub(super) fn send_hibernate(&self, to: region::Peer, agreed: bool, out: &mut Outbox) {

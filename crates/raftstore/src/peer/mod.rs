@@ -165,7 +165,7 @@ pub(crate) struct Peer {
 
 /// What recovery found of a replica.
 pub(crate) struct Recovered {
-    pub region: Region,
+    pub region: Arc<Region>,
     pub me: region::Peer,
     pub group: Group,
     pub applied: Position,
@@ -183,12 +183,12 @@ impl Peer {
         assert!(recovered.region.peers.contains(&recovered.me), "a replica is one of its region's peers");
         let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
         let planted = config.planted();
-        let members = recovered.incoming.as_ref().map_or(&recovered.region, |incoming| &incoming.file.region);
-        let members = Arc::new(members.clone());
+        let incoming = recovered.incoming.as_ref().map(|incoming| Arc::new(incoming.file.region.clone()));
+        let members = incoming.unwrap_or_else(|| recovered.region.clone());
         Peer {
             config,
             families,
-            region: Arc::new(recovered.region),
+            region: recovered.region,
             members,
             members_since: handed,
             members_unrecorded: None,

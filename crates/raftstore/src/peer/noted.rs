@@ -43,8 +43,8 @@ impl Peer {
 }
 
 /// The entries above `index` that matter before they are handed out.
-pub(crate) fn noted_in(entries: &[Entry], index: u64) -> Vec<(u64, Noted)> {
-    let above = entries.iter().filter(|entry| entry.index > index);
+pub(crate) fn noted_in<'a>(entries: impl IntoIterator<Item = &'a Entry>, index: u64) -> Vec<(u64, Noted)> {
+    let above = entries.into_iter().filter(|entry| entry.index > index);
     let noted = above.filter_map(|entry| {
         let noted = match entry.get_entry_type() {
             EntryType::EntryNormal => Noted::Prepares(command::replicated_by(&entry.context)?),

@@ -41,7 +41,7 @@ enum Stage {
 /// A snapshot whose file is still needed.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    pub file: SnapshotFile,
+    pub file: Box<SnapshotFile>,
     stage: Stage,
     /// Files of earlier snapshots that are not needed once this one is restored.
     superseded: Vec<FileId>,
@@ -50,7 +50,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// As found at recovery: the stream is truncated, the data is missing or incomplete.
     pub fn recovered(file: SnapshotFile) -> Incoming {
-        Incoming { file, stage: Stage::Ready, superseded: Vec::new() }
+        Incoming { file: Box::new(file), stage: Stage::Ready, superseded: Vec::new() }
     }
 
     pub fn is_installed(&self) -> bool {
@@ -85,7 +85,7 @@ impl Peer {
             superseded = before.superseded;
             superseded.push(before.file.name());
         }
-        self.incoming = Some(Incoming { file, stage: Stage::Accepted, superseded });
+        self.incoming = Some(Incoming { file: Box::new(file), stage: Stage::Accepted, superseded });
     }
 
     fn discard(&self, file: FileId, out: &mut Outbox) {

@@ -31,7 +31,7 @@ pub(super) struct Serving {
     /// A view that was requested, and the minimum index that it will contain.
     preparing: Option<(ViewId, u64)>,
     /// On offer to followers.
-    current: Option<(ViewId, SnapshotHead)>,
+    current: Option<(ViewId, Box<SnapshotHead>)>,
     sends: BTreeMap<ViewId, Sends>,
     /// Followers that have a snapshot but not yet the entries after it.
     catching_up: BTreeMap<PeerId, CatchUp>,
@@ -147,7 +147,7 @@ impl Peer {
         assert!(!self.waits_for_install(), "no snapshot is taken of a half-installed state");
         self.retire(out);
         self.group.offer_snapshot(Some(&head.to_info()), &head.region);
-        self.serving.current = Some((view, head));
+        self.serving.current = Some((view, Box::new(head)));
         self.serving.idle_ticks = 0;
     }
 
@@ -157,7 +157,8 @@ impl Peer {
             // Taken before the replica was added: it could not start from a state that does not contain it.
             self.retire(out);
         }
-        let offered = |(_, head): &&(ViewId, SnapshotHead)| (head.id.index, head.id.term) == (info.index, info.term);
+        let offered =
+            |(_, head): &&(ViewId, Box<SnapshotHead>)| (head.id.index, head.id.term) == (info.index, info.term);
         match self.serving.current.as_ref().filter(offered).filter(|_| self.is_worth_a_snapshot(to.id, out)) {
             Some((view, head)) => {
                 let (view, snapshot) = (*view, head.id);

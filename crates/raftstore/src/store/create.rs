@@ -24,6 +24,7 @@
 //! would wait for another election timeout.
 
 use super::Store;
+use super::found_log::FoundLog;
 use crate::command::SPLIT_CHILDREN_MAX;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, StoreMessage};
@@ -35,11 +36,10 @@ use crate::peer::{Peer, Recovered};
 use crate::readers::Publication;
 use crate::region::{self, PeerId, Region, RegionId, StoreId};
 use crate::snapshot::{FileId, SnapshotFile};
-use kontiki_engine::{StreamContents, StreamId, StreamOp};
+use kontiki_engine::{StreamHead, StreamId, StreamOp};
 use kontiki_env::codec::hash64;
 use prost::Message;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Maximum number of vote requests that are kept for replicas which do not exist yet: of several splits at once.
@@ -87,7 +87,7 @@ pub(super) struct Waiting {
     pub made_by: RegionId,
     /// Of a snapshot that it has accepted since.
     pub file: Option<FileId>,
-    pub log: StreamContents,
+    pub log: FoundLog,
 }
 
 /// A replica that starts when its first state is written.
@@ -98,7 +98,7 @@ struct Begun {
     /// Of a snapshot that its log names.
     file: Option<FileId>,
     /// The log as a restart would find it.
-    log: StreamContents,
+    log: FoundLog,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -299,11 +299,11 @@ impl Store {
     fn begin_log(&mut self, region: Region, origin: Origin, file: Option<FileId>, state: &GroupState) {
         let (stream, through_index) = (StreamId(region.id.0), state.truncated_index);
         let state = encode_group_state(state);
-        let log =
-            StreamContents { truncated_through: through_index, state: state.clone(), ..StreamContents::default() };
+        let head = StreamHead { truncated_through: through_index, state: state.clone(), last_index: through_index };
         self.out.streams.push(StreamOp::Truncate { stream, through_index });
         self.out.streams.push(StreamOp::State { stream, state });
         let stage = Stage::Logging(self.out.persist_id);
+        let log = FoundLog::new(region.id, head);
         self.creation.begun.insert(region.id, Begun { stage, region, origin, file, log });
     }
 
@@ -370,7 +370,7 @@ impl Store {
 
     pub(super) fn start_peer(&mut self, recovered: Recovered) {
         let publication = Publication {
-            region: Arc::new(recovered.region.clone()),
+            region: recovered.region.clone(),
             term: recovered.group.term(),
             leader: None,
             readable: false,
@@ -380,7 +380,7 @@ impl Store {
         let mut peer = Peer::new(self.config.clone(), self.families, recovered, slot);
         peer.campaign_if_alone();
         let id = peer.region().id;
-        assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");
+        assert!(self.peers.insert(id, peer), "a region has one replica here");
         self.absorption.note(&self.peers[&id]);
         self.ticking.insert(id);
         self.dirty.insert(id);

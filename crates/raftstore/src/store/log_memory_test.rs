@@ -6,6 +6,7 @@ use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES};
 use crate::region::{Epoch, Peer as Replica, PeerId, Space};
 use kontiki_engine::{StreamContents, StreamId, StreamOp, WriteBatch};
+use std::collections::BTreeMap;
 
 const REGIONS: u64 = 10_000;
 const EPOCH: Epoch = Epoch { conf_version: 1, version: 1 };
@@ -108,8 +109,7 @@ fn ten_thousand_regions_stay_within_one_budget_although_nothing_is_flushed() {
     assert!(memory.stored_bytes > written && written > 2 * bytes_max, "{memory:?}");
     // After a start nothing that is applied comes into memory.
     let mut restarted = Store::new(config, &FAMILIES, Rng::new(2));
-    let ids: Vec<StreamId> = disk.0.keys().copied().collect();
-    restarted.recover_from(&view, &ids, &mut |id| Ok(disk.0[&id].clone())).expect("whole");
+    restarted.recover_from(&view, &disk.0).expect("whole");
     restarted.handle(Event::Tick, Duration::ZERO);
     drain(&mut restarted, &mut Disk(disk.0.clone()), &mut view);
     let memory = restarted.memory();

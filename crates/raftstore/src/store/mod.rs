@@ -6,14 +6,17 @@
 mod absorb;
 mod create;
 mod destroy;
+mod found_log;
 mod lag;
 mod log_memory;
+mod peers;
 mod recover;
 mod safe_ts;
 mod status;
 mod wake;
 
 pub use create::{is_replica_of, next_replica_id, replica_id};
+pub use found_log::Logs;
 pub use lag::{StoreLag, WORST_MAX as LAGS_NAMED_MAX};
 pub use recover::{LogEnd, log_end};
 pub use status::RegionStatus;
@@ -21,7 +24,7 @@ pub use status::RegionStatus;
 use crate::config::Config;
 use crate::consensus::wire::StoreMessage;
 use crate::effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, PersistId, SnapshotTask};
-use crate::error::{Fault, RegionError};
+use crate::error::{Fault, RecoverError, RegionError};
 use crate::event::Event;
 use crate::families::Families;
 use crate::leadership::Leadership;
@@ -36,8 +39,9 @@ use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
 use kontiki_env::rng::Rng;
+use peers::Peers;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +63,7 @@ pub struct Store {
     identity: Option<StoreIdentity>,
     /// What the directory says of lost stores.
     recovery: Arc<Recovery>,
-    peers: BTreeMap<RegionId, Peer>,
+    peers: Peers,
     creation: create::Creation,
     destruction: destroy::Destruction,
     absorption: absorb::Absorption,
@@ -79,6 +83,10 @@ pub struct Store {
     /// The last interval of the clock in which a tick was counted.
     ticked: Option<u128>,
     fault: Option<Fault>,
+}
+
+fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
+    RecoverError::Damaged(format!("region {region}: {what}"))
 }
 
 impl Store {
@@ -103,7 +111,7 @@ impl Store {
             rng,
             identity: None,
             recovery: Arc::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             creation: create::Creation::default(),
             destruction: destroy::Destruction::default(),
             absorption: absorb::Absorption::default(),

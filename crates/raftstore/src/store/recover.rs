@@ -1,26 +1,31 @@
 //! Recovery from a directory.
 
-use super::Store;
 use super::create::Waiting;
+use super::found_log::{FoundLog, Logs};
+use super::{Store, damaged};
+use crate::consensus::Group;
 use crate::consensus::log::Position;
-use crate::consensus::wire::{self, AbsorberRecord, GroupState};
-use crate::consensus::{Entry, Group, entry_from_wire};
+use crate::consensus::wire::{AbsorberRecord, GroupState};
 use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
-use crate::peer::noted::noted_in;
+use crate::peer::noted::{Noted, noted_in};
 use crate::peer::receive::Incoming;
 use crate::region::{Absorber, PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
 use bytes::Bytes;
 use kontiki_engine::{StreamContents, StreamId, View};
-use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
-    RecoverError::Damaged(format!("region {region}: {what}"))
+/// Where the entries begin that a replica has to be given again.
+struct Beginning {
+    incoming: Option<Incoming>,
+    applied: Position,
+    /// What is at or below this index need not be handed out again.
+    start: u64,
 }
 
 impl Store {
@@ -30,19 +35,11 @@ impl Store {
     /// Called once, before any event. Snapshots that were being installed are installed again from their files (the
     /// tasks come with the first poll); other snapshot files may be removed.
     pub fn recover(&mut self, meta: &dyn View, streams: Vec<(StreamId, StreamContents)>) -> Result<(), RecoverError> {
-        let ids: Vec<StreamId> = streams.iter().map(|(id, _)| *id).collect();
-        let mut streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
-        self.recover_from(meta, &ids, &mut |id| Ok(streams.remove(&id).unwrap_or_default()))
+        self.recover_from(meta, &streams.into_iter().collect::<BTreeMap<StreamId, StreamContents>>())
     }
 
-    /// The same, with streams that are read one after the other: of each log only the entries that are not applied stay
-    /// in memory.
-    pub fn recover_from(
-        &mut self,
-        meta: &dyn View,
-        streams: &[StreamId],
-        read: &mut dyn FnMut(StreamId) -> kontiki_engine::Result<StreamContents>,
-    ) -> Result<(), RecoverError> {
+    /// The same, with logs that are read in one pass: only entries that are not applied come into memory.
+    pub fn recover_from(&mut self, meta: &dyn View, logs: &dyn Logs) -> Result<(), RecoverError> {
         assert!(self.identity.is_none(), "a store recovers once");
         let family = self.families.meta;
         let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
@@ -50,42 +47,79 @@ impl Store {
         self.recovery = Arc::new(meta::recovery(family, meta)?);
         let regions = meta::regions(family, meta)?;
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
-        let logged: BTreeSet<RegionId> = streams.iter().map(|stream| RegionId(stream.0)).collect();
-        // Few and short: nothing of them is in tables.
-        let mut alone = Vec::new();
-        let mut states = BTreeMap::new();
+        let heads = logs.heads().into_iter().map(|(id, head)| (RegionId(id.0), head));
+        let mut found: BTreeMap<_, _> = heads.map(|(id, head)| (id, FoundLog::new(id, head))).collect();
+        let logged: BTreeSet<RegionId> = found.keys().copied().collect();
+        let mut alone = BTreeMap::new();
         for id in logged.difference(&known) {
-            let contents = read(StreamId(id.0))?;
-            states.insert(*id, log_state(*id, &contents)?);
-            alone.push((*id, contents));
+            alone.insert(*id, log_state(*id, found[id].state())?);
         }
-        for (id, contents) in alone {
-            let state = &states[&id];
-            if let Some(by) = state.absorbed_by.filter(|_| is_over(id, &regions, &states)) {
-                self.recover_absorbed(id, state, by)?;
+        let applied = self.skip_applied(identity.store, meta, &regions, &mut found)?;
+        scan(logs, &mut found)?;
+        for (id, state) in &alone {
+            let log = found.remove(id).expect("it is one of those that were found");
+            if let Some(by) = state.absorbed_by.filter(|_| is_over(*id, &regions, &alone)) {
+                self.recover_absorbed(*id, state, by)?;
                 continue;
             }
             let is_here = |region| known.contains(&region) || logged.contains(&region);
-            self.recover_log(identity.store, id, state, contents, is_here)?;
+            self.recover_log(identity.store, *id, state, log, is_here)?;
         }
         for region in regions {
-            let id = region.id;
-            if !logged.contains(&id) {
-                return Err(damaged(id, "its log is missing"));
-            }
-            let contents = read(StreamId(id.0))?;
-            if region.peer_on(identity.store).is_none() {
-                self.recover_removed(region, &contents)?;
+            let mut log = found.remove(&region.id).expect("a region whose log is missing was refused");
+            let Some(applied) = applied.get(&region.id) else {
+                self.recover_removed(region, log.state())?;
                 continue;
+            };
+            let held = held_in(&noted_in(log.kept(), applied.index));
+            if let Some(range) = held.and_then(|held| log.lacks(held)) {
+                log.keep(range.clone(), &logs.entries(StreamId(region.id.0), range)?)?;
             }
-            let applied =
-                meta::applied_position(family, meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
-            self.recover_replica(identity.store, region, contents, applied)?;
+            self.recover_replica(identity.store, region, log, *applied)?;
         }
         self.check_ranges()?;
         self.readers.show_added();
         self.identity = Some(identity);
         Ok(())
+    }
+
+    /// What need not be kept of the logs of these regions, most of it applied. Returns the applied positions of those
+    /// with a replica here.
+    fn skip_applied(
+        &self,
+        store: StoreId,
+        meta: &dyn View,
+        regions: &[Region],
+        found: &mut BTreeMap<RegionId, FoundLog>,
+    ) -> Result<BTreeMap<RegionId, Position>, RecoverError> {
+        let mut positions = BTreeMap::new();
+        for region in regions {
+            let id = region.id;
+            let log = found.get_mut(&id).ok_or_else(|| damaged(id, "its log is missing"))?;
+            if region.peer_on(store).is_none() {
+                log.keep_above(u64::MAX);
+                continue;
+            }
+            let applied = meta::applied_position(self.families.meta, meta, id)?;
+            let applied = applied.ok_or_else(|| damaged(id, "no applied position"))?;
+            let Beginning { incoming, start, .. } =
+                self.beginning(id, &meta::decode_group_state(log.state())?, applied)?;
+            let members = incoming.as_ref().map_or(region, |incoming| &incoming.file.region);
+            let held = members.merging().map(|merging| merging.replicated_index);
+            log.keep_above(start.min(held.unwrap_or(u64::MAX)));
+            positions.insert(id, applied);
+        }
+        Ok(positions)
+    }
+
+    fn beginning(&self, id: RegionId, state: &GroupState, applied: Position) -> Result<Beginning, RecoverError> {
+        let incoming = pending_snapshot(id, state, applied)?;
+        if self.config.planted().apply_twice_after_restart && incoming.is_none() {
+            let applied = Position { index: state.truncated_index, term: state.truncated_term };
+            return Ok(Beginning { incoming, applied, start: applied.index });
+        }
+        let start = incoming.as_ref().map_or(applied.index, |incoming| incoming.file.id.index);
+        Ok(Beginning { incoming, applied, start })
     }
 
     /// A log without its descriptor yet. Its replica was created by a message, and the snapshot, which contains the
@@ -95,7 +129,7 @@ impl Store {
         store: StoreId,
         id: RegionId,
         state: &GroupState,
-        contents: StreamContents,
+        log: FoundLog,
         is_here: impl Fn(RegionId) -> bool,
     ) -> Result<(), RecoverError> {
         let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
@@ -107,11 +141,11 @@ impl Store {
             }
             self.file_numbers.skip_through(file.as_ref().map_or(0, |file| file.number));
             let file = file.map(|file| file.name());
-            self.creation.waiting.insert(id, Waiting { made_by, file, log: contents });
+            self.creation.waiting.insert(id, Waiting { made_by, file, log });
             return Ok(());
         }
         let file = file.ok_or_else(|| orphan(id))?;
-        self.recover_replica(store, file.region, contents, Position::default())
+        self.recover_replica(store, file.region, log, Position::default())
     }
 
     /// The rest of a replica whose range another region has taken over: its log.
@@ -125,8 +159,8 @@ impl Store {
     }
 
     /// A descriptor without a peer here: the replica was removed, and its end is not written yet.
-    fn recover_removed(&mut self, region: Region, contents: &StreamContents) -> Result<(), RecoverError> {
-        let state = meta::decode_group_state(&contents.state)?;
+    fn recover_removed(&mut self, region: Region, state: &Bytes) -> Result<(), RecoverError> {
+        let state = meta::decode_group_state(state)?;
         if state.peer == 0 {
             return Err(damaged(region.id, "it has no peer on this store"));
         }
@@ -142,10 +176,10 @@ impl Store {
         &mut self,
         store: StoreId,
         region: Region,
-        contents: StreamContents,
+        log: FoundLog,
         applied: Position,
     ) -> Result<(), RecoverError> {
-        let recovered = Recovered { made_by: 0, ..self.recover_region(store, region, contents, applied)? };
+        let recovered = Recovered { made_by: 0, ..self.recover_region(store, region, log, applied)? };
         let id = recovered.region.id;
         self.start_peer(recovered);
         self.begin_in_hibernation(id);
@@ -189,40 +223,34 @@ impl Store {
         &self,
         store: StoreId,
         region: Region,
-        contents: StreamContents,
+        log: FoundLog,
         applied: Position,
     ) -> Result<Recovered, RecoverError> {
         let id = region.id;
         let me = region.peer_on(store).ok_or_else(|| damaged(id, "it has no peer on this store"))?;
-        let state = meta::decode_group_state(&contents.state)?;
-        if state.truncated_index != contents.truncated_through {
-            let (stated, found) = (state.truncated_index, contents.truncated_through);
+        let state = meta::decode_group_state(log.state())?;
+        if state.truncated_index != log.truncated_through() {
+            let (stated, found) = (state.truncated_index, log.truncated_through());
             return Err(damaged(id, format_args!("truncated through {found}, but the state says {stated}")));
         }
-        let entries = decode_entries(id, &contents)?;
-        let noted = noted_in(&entries, applied.index);
+        let noted = noted_in(log.kept(), applied.index);
         self.file_numbers.skip_through(state.snapshot.as_ref().map_or(0, |info| info.file_number));
-        let incoming = pending_snapshot(id, &state, applied)?;
-        let mut applied = applied;
-        let mut start = incoming.as_ref().map_or(applied.index, |incoming| incoming.file.id.index);
-        if self.config.planted().apply_twice_after_restart && incoming.is_none() {
-            applied = Position { index: state.truncated_index, term: state.truncated_term };
-            start = applied.index;
-        }
+        let Beginning { incoming, applied, start } = self.beginning(id, &state, applied)?;
         let members = incoming.as_ref().map_or(&region, |incoming| &incoming.file.region);
         let rng = self.rng.child(&format!("region {id}"));
         let counted = self.recovery.counted(members);
         if counted.peer(me.id).is_none() {
             return Err(damaged(id, "an unsafe recovery names this store as lost"));
         }
-        let group = Group::new(&self.config, me.id, &counted, &state, entries, start, rng);
+        let group = Group::new(&self.config, me.id, &counted, &state, log.into_entries()?, start, rng);
         let mut group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
         // What is applied is not needed in memory, except for what the commit of a merge may have to send.
         let held = members.merging().map(|merging| merging.replicated_index);
-        let held = held.into_iter().chain(noted.iter().filter_map(|(_, noted)| noted.replicated())).min();
+        let held = held.into_iter().chain(held_in(&noted)).min();
         group.evict(start.min(held.unwrap_or(u64::MAX)).max(group.truncated().index), usize::MAX);
         let promised = Duration::from_nanos(state.promised_ns);
         let made_by = state.made_by;
+        let region = Arc::new(region);
         Ok(Recovered { region, me, group, applied, incoming, promised, made_by, noted })
     }
 }
@@ -232,11 +260,32 @@ fn orphan(region: RegionId) -> RecoverError {
 }
 
 /// The state of a log that has no descriptor.
-fn log_state(region: RegionId, contents: &StreamContents) -> Result<GroupState, RecoverError> {
-    if contents.state.is_empty() {
+fn log_state(region: RegionId, state: &Bytes) -> Result<GroupState, RecoverError> {
+    if state.is_empty() {
         return Err(orphan(region));
     }
-    meta::decode_group_state(&contents.state)
+    meta::decode_group_state(state)
+}
+
+/// Reads the entries of all logs.
+fn scan(logs: &dyn Logs, found: &mut BTreeMap<RegionId, FoundLog>) -> Result<(), RecoverError> {
+    let mut failed = None;
+    logs.scan(&mut |stream, index, entry| {
+        let taken = found.get_mut(&RegionId(stream.0)).map_or(Ok(()), |log| log.take(index, entry));
+        match taken {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Entries above this index are needed in memory, although they are applied.
+fn held_in(noted: &[(u64, Noted)]) -> Option<u64> {
+    noted.iter().filter_map(|(_, noted)| noted.replicated()).min()
 }
 
 /// Whether tables hold that the region of this log, which has no descriptor, was taken over by another one. If neither
@@ -260,22 +309,6 @@ fn ends_before(one: &Region, other: &Region) -> bool {
     !one.end_key.is_empty() && (other.end_key.is_empty() || one.end_key < other.end_key)
 }
 
-fn decode_entries(id: RegionId, contents: &StreamContents) -> Result<Vec<Entry>, RecoverError> {
-    let mut entries = Vec::with_capacity(contents.entries.len());
-    let mut term = 0;
-    for (bytes, index) in contents.entries.iter().zip(contents.truncated_through + 1..) {
-        // A copy: otherwise an entry that stays in memory keeps the whole record of the log in which it was.
-        let entry = wire::Entry::decode(Bytes::copy_from_slice(bytes)).map_err(|_| "it cannot be decoded");
-        let entry = entry.and_then(entry_from_wire).map_err(|why| damaged(id, format_args!("entry {index}: {why}")))?;
-        if entry.index != index || entry.term < term {
-            return Err(damaged(id, format_args!("entry {index} says it is {} of term {}", entry.index, entry.term)));
-        }
-        term = entry.term;
-        entries.push(entry);
-    }
-    Ok(entries)
-}
-
 /// How a log ends, for tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogEnd {
@@ -290,9 +323,9 @@ pub struct LogEnd {
 /// Reads how the log of a region ends; an error if it is damaged.
 pub fn log_end(region: RegionId, contents: &StreamContents) -> Result<LogEnd, RecoverError> {
     let state = meta::decode_group_state(&contents.state)?;
-    let entries = decode_entries(region, contents)?;
-    let (index, term) =
-        entries.last().map_or((contents.truncated_through, state.truncated_term), |last| (last.index, last.term));
+    let log = FoundLog::of(region, contents)?;
+    let (index, term) = log.last().unwrap_or((contents.truncated_through, state.truncated_term));
+    log.into_entries()?;
     Ok(LogEnd { index, term, committed: state.commit })
 }
 
@@ -308,3 +341,7 @@ fn pending_snapshot(id: RegionId, state: &GroupState, applied: Position) -> Resu
     let file = SnapshotFile::from_info(info).map_err(|what| damaged(id, what))?;
     Ok(Some(Incoming::recovered(file)))
 }
+
+#[cfg(test)]
+#[path = "recover_test.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use crate::region::{Epoch, Peer as Replica, PeerId, Space, StoreId};
 use kontiki_engine::{StreamContents, StreamId, StreamOp, WriteBatch};
 use kontiki_env::rng::Rng;
 use proptest::prelude::{any, prop, proptest};
+use std::collections::BTreeMap;
 
 const IDENTITY: StoreIdentity = StoreIdentity { cluster: 9, store: StoreId(1) };
 

@@ -17,12 +17,17 @@ use super::recovery_record::RecoveryRecord;
 use super::{Driver, Outbound, PLACEMENT_REGION};
 use crate::config::NodeConfig;
 use crate::families;
-use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, Snapshot, View, WriteBatch};
+use bytes::Bytes;
+use kontiki_engine::{
+    Commit, Db, Direction, Durability, Error as EngineError, Range, Result as EngineResult, Snapshot, StreamHead,
+    StreamId, View, WriteBatch,
+};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
-use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, meta};
+use kontiki_raftstore::{Logs, RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -212,8 +217,25 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
 
 /// Recovers the replicas of the directory.
 pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
-    store.recover_from(&db.snapshot(), &db.streams(), &mut |id| db.stream(id))?;
+    store.recover_from(&db.snapshot(), &DbLogs(db))?;
     Ok(())
+}
+
+/// The raft logs are the engine's streams.
+struct DbLogs<'a>(&'a Db);
+
+impl Logs for DbLogs<'_> {
+    fn heads(&self) -> Vec<(StreamId, StreamHead)> {
+        self.0.stream_heads()
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> EngineResult<()> {
+        self.0.scan_streams(visit)
+    }
+
+    fn entries(&self, id: StreamId, range: std::ops::Range<u64>) -> EngineResult<Vec<Bytes>> {
+        self.0.stream_entries(id, range)
+    }
 }
 
 /// Whether the directory belongs to a cluster; an error if it is not the configured one.

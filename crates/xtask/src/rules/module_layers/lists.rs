@@ -155,7 +155,11 @@ const RAFTSTORE_PEER: Layers = (
 /// A recovery leaves replicas that are not complete to `create`.
 const RAFTSTORE_STORE: Layers = (
     "raftstore::store",
-    &[&["absorb", "create", "destroy", "lag", "log_memory", "safe_ts", "status", "wake"], &["recover"]],
+    &[
+        &["found_log", "peers"],
+        &["absorb", "create", "destroy", "lag", "log_memory", "safe_ts", "status", "wake"],
+        &["recover"],
+    ],
 );
 
 /// What a request changes (`ids`, `oracle`, `regions`, `stores`) does not know how it becomes durable.

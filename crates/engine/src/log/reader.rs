@@ -3,15 +3,16 @@
 //! The writer reports to [`Segments`] how far a segment is filled only when a record is there as a whole, so everything
 //! below is whole records: what does not decode is damage, never a write in progress.
 
-use crate::log::{Look, RawRecord, RecordPosition, SEGMENT_HEADER_BYTES, Segments, decode_record, record_bytes};
+use super::format::{RawRecord, SEGMENT_HEADER_BYTES, decode_record, record_bytes};
+use super::segments::{Look, RecordPosition, Segments};
 use crate::{Error, Result, SequenceNumber};
 use kontiki_env::fs::File;
 
-/// Bytes read at once: enough that calls cost little compared with copying, little enough to keep for each subscriber.
+/// Bytes read at once: enough that calls cost little compared with copying, little enough to keep for each reader.
 const READ_BYTES: u64 = 256 << 10;
 
 /// What follows in the log.
-pub(super) enum Peek<'a> {
+pub(crate) enum Peek<'a> {
     /// This record.
     Record(RecordPosition, RawRecord<'a>),
     /// Nothing yet.
@@ -21,7 +22,7 @@ pub(super) enum Peek<'a> {
 }
 
 /// A position in the log, and the bytes read there.
-pub(super) struct LogReader {
+pub(crate) struct LogReader {
     segment: u64,
     offset: u64,
     /// Bytes of the segment from `start` on.
@@ -31,19 +32,24 @@ pub(super) struct LogReader {
 
 impl LogReader {
     /// At the first segment that may hold a batch with a number above `after`; `None` if such batches may be deleted.
-    pub(super) fn new(segments: &Segments, after: SequenceNumber) -> Option<LogReader> {
+    pub(crate) fn new(segments: &Segments, after: SequenceNumber) -> Option<LogReader> {
         let (segment, offset) = segments.start_after(after)?;
         Some(LogReader { segment, offset, buffer: Vec::new(), start: offset })
     }
 
+    /// At the beginning of a segment.
+    pub(crate) fn of_segment(segment: u64) -> LogReader {
+        LogReader { segment, offset: SEGMENT_HEADER_BYTES, buffer: Vec::new(), start: SEGMENT_HEADER_BYTES }
+    }
+
     /// Segment and offset of what comes next.
-    pub(super) fn place(&self) -> (u64, u64) {
+    pub(crate) fn place(&self) -> (u64, u64) {
         (self.segment, self.offset)
     }
 
     /// The next record, which stays the next until [`LogReader::advance`]. No file is kept open in between, so a reader
     /// keeps no segment from being used again.
-    pub(super) fn peek(&mut self, segments: &Segments) -> Result<Peek<'_>> {
+    pub(crate) fn peek(&mut self, segments: &Segments) -> Result<Peek<'_>> {
         if !self.has_record() {
             loop {
                 match segments.look(self.segment) {
@@ -74,12 +80,12 @@ impl LogReader {
     }
 
     /// Drops what was read, after an error: the next call reads again.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.buffer.clear();
     }
 
     /// Moves behind the next record, which has so many bytes.
-    pub(super) fn advance(&mut self, bytes: u64) {
+    pub(crate) fn advance(&mut self, bytes: u64) {
         self.offset += bytes;
     }
 
