@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionError, RegionId, ReplicaLag, StoreId};
-use kontiki_txn::Replicated;
+use kontiki_txn::{ConcurrencyManager, DeadlockDetector, LocalDetector, Replicated};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
@@ -70,6 +70,13 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn replica_lag(&self, region: RegionId) -> impl Future<Output = Result<ReplicaLag, NodeError>> + Send {
         std::future::ready(Err(RegionError::RegionNotFound { region }.into()))
     }
+    /// The reads of this node.
+    fn concurrency(&self) -> Arc<ConcurrencyManager>;
+    /// Where transactions that wait are reported.
+    fn detector(&self) -> Arc<dyn DeadlockDetector> {
+        let node = self.clone();
+        Arc::new(LocalDetector::new(Arc::new(move || node.monotonic())))
+    }
     /// Compares the replicas of a region, if this node leads it.
     fn compare_replicas(&self, region: RegionId) -> impl Future<Output = Result<CheckOutcome, NodeError>> + Send;
     /// Asks placement, on any node that leads it; bounded in time.
@@ -132,6 +139,14 @@ impl Node for NodeHandle {
 
     async fn replica_lag(&self, region: RegionId) -> Result<ReplicaLag, NodeError> {
         NodeHandle::replica_lag(self, region).await
+    }
+
+    fn concurrency(&self) -> Arc<ConcurrencyManager> {
+        NodeHandle::concurrency(self)
+    }
+
+    fn detector(&self) -> Arc<dyn DeadlockDetector> {
+        NodeHandle::detector(self)
     }
 
     async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {

@@ -16,4 +16,6 @@ kontiki_env::planted_bugs! {
     UnlatchOnFullDisk,
     /// A replica that does not lead shows what its leader may not have applied.
     ShowBeforeLeader,
+    /// A leader does not take the timestamps of reads at followers into account.
+    ForgetReplicaReads,
 }

@@ -3,14 +3,15 @@
 use super::members::old_replica;
 use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, small_config};
-use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, StoreId, Ticket, meta, replica_id};
+use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, Region, StoreId, Ticket, meta, replica_id};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ask_read(cluster: &mut Cluster, at: u64) -> Ticket {
     let ticket = cluster.new_read();
-    cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, ticket });
+    cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, read_at: 0, ticket });
     ticket
 }
 
@@ -185,4 +186,40 @@ fn a_replica_that_is_removed_answers_its_reads() {
     cluster.change_surely(MemberChange::Remove(old));
     cluster.until(30, "it is gone", |cluster| cluster.replica(at).is_none());
     assert!(cluster.answers.contains_key(&ticket), "no ticket is lost");
+}
+
+#[test]
+fn the_leaders_gate_holds_reads_back_and_learns_the_highest_position() {
+    let mut cluster = Cluster::new(7, 3);
+    cluster.put_surely(b"k", b"1");
+    cluster.settle();
+    let leader = cluster.leader().expect("it leads");
+    let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let seen = asked.clone();
+    let gate = move |region: &Region, read_at: u64| {
+        assert_eq!(region.id, REGION);
+        let mut seen = seen.lock().expect("not poisoned");
+        seen.push(read_at);
+        seen.len() > 2
+    };
+    cluster.node(leader).store.as_mut().expect("it runs").set_read_gate(Arc::new(gate));
+    let follower = (1..=3).find(|id| *id != leader).expect("three stores");
+    let tickets: Vec<Ticket> = [5, 9, 7, 0]
+        .into_iter()
+        .map(|read_at| {
+            let ticket = cluster.new_read();
+            let event = Event::ReplicaRead { region: REGION, epoch: EPOCH, read_at, ticket };
+            cluster.node(follower).ask(ticket, event);
+            ticket
+        })
+        .collect();
+    let is_answered = |cluster: &Cluster| tickets.iter().all(|ticket| cluster.answers.contains_key(ticket));
+    cluster.until(20, "the gate opens", |cluster| is_answered(cluster));
+    assert!(tickets.iter().all(|ticket| is_ok(&cluster, *ticket)));
+    let asked = asked.lock().expect("not poisoned").clone();
+    assert!(asked.len() >= 3 && asked.iter().all(|read_at| *read_at == 9), "one question for all: {asked:?}");
+    // A read without a position does not ask it.
+    let ticket = ask_read(&mut cluster, follower);
+    cluster.until(20, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+    assert!(is_ok(&cluster, ticket));
 }

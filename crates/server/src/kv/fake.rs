@@ -8,7 +8,7 @@ use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatc
 use kontiki_placement::{Request, Response};
 use kontiki_proto::{kvrpcpb, metapb};
 use kontiki_raftstore::{CheckOutcome, Epoch, Peer, PeerId, Region, RegionError, RegionId, Space, StoreId};
-use kontiki_txn::{Replicated, memcomparable_encode};
+use kontiki_txn::{ConcurrencyManager, Leadership, Replicated, TimeStamp, memcomparable_encode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -39,6 +39,9 @@ pub struct State {
     /// What placement answers, in order.
     pub placement: VecDeque<Result<Response, NodeError>>,
     pub placement_requests: Vec<Request>,
+    /// What the oracle says; 0: nothing.
+    pub oracle: u64,
+    pub concurrency: Arc<ConcurrencyManager>,
     pub leader_news: watch::Sender<()>,
     /// What was reported as served: the region, bytes, and a sample of each request.
     pub served: Vec<(RegionId, u64, Vec<Sample>)>,
@@ -135,6 +138,17 @@ impl Replicated for FakeNode {
         }
     }
 
+    fn leadership(&self, context: &RegionContext) -> Option<Leadership> {
+        Some(Leadership { region: context.region.0, term: 1, version: context.epoch.version })
+    }
+
+    async fn timestamp(&self) -> Result<TimeStamp, NodeError> {
+        match self.state.lock().oracle {
+            0 => Err(NodeError::Timeout),
+            ts => Ok(TimeStamp(ts)),
+        }
+    }
+
     async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {
         batch.validate()?;
         let mut state = self.state.lock();
@@ -160,6 +174,10 @@ impl Replicated for FakeNode {
 impl Node for FakeNode {
     fn served(&self, region: RegionId, requests: u64, bytes: u64, sample: &mut dyn FnMut(u64) -> Sample) {
         self.state.lock().served.push((region, bytes, (0..requests).map(sample).collect()));
+    }
+
+    fn concurrency(&self) -> Arc<ConcurrencyManager> {
+        self.state.lock().concurrency.clone()
     }
 
     fn store_id(&self) -> StoreId {

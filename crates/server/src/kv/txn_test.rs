@@ -192,16 +192,3 @@ async fn keys_are_checked_in_their_encoding_and_unknown_outcomes_are_asked_again
     v3.context.as_mut().unwrap().api_version = ApiVersion::V3 as i32;
     assert!(kv.get(v3).await.error.unwrap().abort.contains("API version"));
 }
-
-/// A known client treats a declined async commit as a commit: nothing would ever be committed, but it reports success.
-#[tokio::test]
-async fn commits_that_are_not_served_are_refused_and_lock_nothing() {
-    let kv = FakeNode::new().kv();
-    let asynchronous = PrewriteRequest { use_async_commit: true, ..prewrite("a", "1", 10) };
-    let in_one_phase = PrewriteRequest { try_one_pc: true, ..prewrite("a", "1", 10) };
-    for request in [asynchronous, in_one_phase] {
-        let errors = kv.prewrite(request).await.errors;
-        assert!(errors.len() == 1 && errors[0].abort.contains("two phases"), "{errors:?}");
-    }
-    assert!(kv.get(get("a", 12)).await.not_found);
-}

@@ -11,4 +11,4 @@ pub(crate) use mvcc::{MvccReader, TxnRecord};
 pub use scan::{Scan, ScanLock};
 pub(crate) use scan::{locks_where, scan, scan_lock};
 pub use snapshot::{Isolation, Pair, ReadOptions, Version};
-pub(crate) use snapshot::{batch_get, get};
+pub(crate) use snapshot::{batch_get, blocks_read, get};
