@@ -1,8 +1,8 @@
-//! An unmodified client's optimistic transactions against three real nodes.
+//! An unmodified client's transactions of every kind against three real nodes.
 
 mod support;
 
-use support::{Cluster, connect_transactions};
+use support::{Cluster, connect_transactions, eventually};
 use tikv_client::{CheckLevel, Transaction, TransactionClient, TransactionOptions};
 
 fn optimistic() -> TransactionOptions {
@@ -85,4 +85,142 @@ async fn inserting_a_key_that_exists_is_refused() {
         Err(_) => true,
     };
     assert!(failed, "a second insert of the same key");
+}
+
+fn kinds() -> [(&'static str, TransactionOptions); 6] {
+    let pessimistic = || TransactionOptions::new_pessimistic().drop_check(CheckLevel::None);
+    [
+        ("optimistic", optimistic()),
+        ("optimistic, async commit", optimistic().use_async_commit()),
+        ("optimistic, one phase", optimistic().try_one_pc()),
+        ("pessimistic", pessimistic()),
+        ("pessimistic, async commit", pessimistic().use_async_commit()),
+        ("pessimistic, one phase", pessimistic().try_one_pc()),
+    ]
+}
+
+async fn value_of(client: &TransactionClient, key: &str) -> Option<Vec<u8>> {
+    let read = async || {
+        let mut reader = begin(client).await;
+        let value = reader.get(key.to_owned()).await;
+        reader.rollback().await.expect("rolls back");
+        value
+    };
+    eventually("a read", read).await
+}
+
+/// Adds 1 to both counters, in one transaction.
+async fn increment(
+    client: &TransactionClient,
+    options: TransactionOptions,
+    keys: &[String],
+) -> tikv_client::Result<()> {
+    let mut transaction = client.begin_with_options(options.clone()).await?;
+    let done = async {
+        for key in keys {
+            let value = match options.is_pessimistic() {
+                true => transaction.get_for_update(key.clone()).await?,
+                false => transaction.get(key.clone()).await?,
+            };
+            let count: u64 = value.map_or(0, |text| String::from_utf8(text).expect("text").parse().expect("a number"));
+            transaction.put(key.clone(), (count + 1).to_string()).await?;
+        }
+        let committed = transaction.commit().await?.expect("it wrote");
+        assert!(committed.physical > 0, "a commit timestamp");
+        Ok(())
+    }
+    .await;
+    if done.is_err() {
+        let _ = transaction.rollback().await; // Its locks would expire anyway.
+    }
+    done
+}
+
+async fn all_kinds_commit(cluster: &Cluster, keys: &[String]) {
+    let client = connect_transactions(&cluster.endpoints()).await;
+    for (count, (name, options)) in kinds().into_iter().enumerate() {
+        increment(&client, options, keys).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        for key in keys {
+            let expected = (count + 1).to_string().into_bytes();
+            assert_eq!(value_of(&client, key).await, Some(expected), "{name}: {key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_kinds_of_transactions_commit_in_one_region_and_over_several() {
+    let cluster = Cluster::start(3);
+    let one_region = ["counter/1".to_owned(), "counter/2".to_owned()];
+    all_kinds_commit(&cluster, &one_region).await;
+    let ours = kontiki::client::Client::connect(cluster.endpoints()).await.expect("a node answers");
+    ours.split(["m", "t"]).await.expect("the regions are split");
+    let several_regions = ["a/counter".to_owned(), "p/counter".to_owned(), "z/counter".to_owned()];
+    all_kinds_commit(&cluster, &several_regions).await;
+}
+
+/// Writers of every kind compete for two keys of two regions: no increment is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_kinds_of_transactions_exclude_each_other() {
+    const EACH: usize = 4;
+    let cluster = Cluster::start(3);
+    let ours = kontiki::client::Client::connect(cluster.endpoints()).await.expect("a node answers");
+    ours.split(["m"]).await.expect("the region is split");
+    let keys = ["a/hot".to_owned(), "z/hot".to_owned()];
+    let mut writers = Vec::new();
+    for (name, options) in kinds() {
+        let (endpoints, keys) = (cluster.endpoints(), keys.clone());
+        writers.push(tokio::spawn(async move {
+            let client = connect_transactions(&endpoints).await;
+            for _ in 0..EACH {
+                eventually(name, async || increment(&client, options.clone(), &keys).await).await;
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    let client = connect_transactions(&cluster.endpoints()).await;
+    for key in &keys {
+        let expected = (EACH * kinds().len()).to_string().into_bytes();
+        assert_eq!(value_of(&client, key).await, Some(expected), "{key}");
+    }
+}
+
+/// Two pessimistic transactions that lock two keys, of regions with different leaders, in opposite orders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadlock_ends_one_of_the_two() {
+    let cluster = Cluster::start(3);
+    let client = connect_transactions(&cluster.endpoints()).await;
+    let ours = kontiki::client::Client::connect(cluster.endpoints()).await.expect("a node answers");
+    ours.split(["m"]).await.expect("the region is split");
+    let pessimistic = || TransactionOptions::new_pessimistic().drop_check(CheckLevel::None);
+    let mut first = client.begin_with_options(pessimistic()).await.expect("begins");
+    let mut second = client.begin_with_options(pessimistic()).await.expect("begins");
+    first.put("a".to_owned(), "1".to_owned()).await.expect("locks a");
+    second.put("z".to_owned(), "2".to_owned()).await.expect("locks z");
+    let crossing = tokio::spawn(async move {
+        let locked = first.put("z".to_owned(), "1".to_owned()).await;
+        (first, locked)
+    });
+    let locked = second.put("a".to_owned(), "2".to_owned()).await;
+    // The one that is refused gives up; the other one gets its key.
+    let refused = |locked: &tikv_client::Result<()>| format!("{locked:?}").to_lowercase().contains("deadlock: some(");
+    let survivor = if refused(&locked) {
+        second.rollback().await.expect("rolls back");
+        let (mut first, locked) = crossing.await.expect("it ends");
+        locked.expect("the key is free");
+        first.commit().await.expect("commits");
+        "1"
+    } else {
+        let (mut first, other) = crossing.await.expect("it ends");
+        assert!(refused(&other), "one of the two must be refused: {locked:?}, {other:?}");
+        first.rollback().await.expect("rolls back");
+        if locked.is_err() {
+            second.put("a".to_owned(), "2".to_owned()).await.expect("the key is free");
+        }
+        second.commit().await.expect("commits");
+        "2"
+    };
+    assert_eq!(value_of(&client, "a").await, Some(survivor.into()));
+    assert_eq!(value_of(&client, "z").await, Some(survivor.into()));
 }

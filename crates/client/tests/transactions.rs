@@ -46,6 +46,7 @@ async fn crashed_writer(mock: &Mock, client: &Client, keys: &[&'static str], cha
             value: "unfinished".into(),
             min_commit_ts: 0,
             txn_size: keys.len() as u64,
+            async_commit: None,
         };
         change(&mut lock);
         mock.state.lock().locks.insert(Bytes::from_static(key.as_bytes()), lock);
@@ -202,6 +203,34 @@ async fn the_lock_of_a_dead_writer_is_rolled_back_when_its_time_is_over() {
     let snapshot = client.snapshot(client.timestamp().await.unwrap());
     assert_eq!(texts(&snapshot.batch_get(["a", "h", "q"]).await.unwrap()), all);
     assert!(mock.state.lock().locks.is_empty());
+}
+
+#[tokio::test]
+async fn all_locks_of_an_async_commit_decide_it_together() {
+    let (mock, client) = cluster().await;
+    write(&client, &[("a", "old"), ("h", "old"), ("q", "old")]).await;
+    let async_commit = |lock: &mut MockLock| {
+        lock.async_commit = Some(vec!["h".into(), "q".into()]);
+        lock.min_commit_ts = lock.start_ts + 1;
+    };
+    crashed_writer(&mock, &client, &["a", "h", "q"], async_commit).await;
+    expire(&mock);
+    let snapshot = client.snapshot(client.timestamp().await.unwrap());
+    let all = owned(&[("a", "unfinished"), ("h", "unfinished"), ("q", "unfinished")]);
+    assert_eq!(texts(&snapshot.scan("", "", 10).await.unwrap()), all, "every key is prewritten: it is committed");
+
+    // One key is missing, or was prewritten without async commit.
+    for change in [None, Some(())] {
+        write(&client, &[("a", "old"), ("h", "old"), ("q", "old")]).await;
+        crashed_writer(&mock, &client, &["a", "h", "q"], async_commit).await;
+        match change {
+            None => drop(mock.state.lock().locks.remove("q".as_bytes())),
+            Some(()) => mock.state.lock().locks.get_mut("q".as_bytes()).unwrap().async_commit = None,
+        }
+        expire(&mock);
+        let snapshot = client.snapshot(client.timestamp().await.unwrap());
+        assert_eq!(snapshot.get("h").await.unwrap().unwrap(), "old", "{change:?}");
+    }
 }
 
 #[tokio::test]

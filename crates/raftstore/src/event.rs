@@ -43,6 +43,8 @@ pub enum Event {
         region: RegionId,
         /// The epoch by which the caller routed the request.
         epoch: Epoch,
+        /// What the leader's read gate has to know of it ([`crate::ReadGate`]); 0: nothing.
+        read_at: u64,
         /// For the answer.
         ticket: Ticket,
     },

@@ -44,6 +44,7 @@ pub use error::{Fault, FaultKind, RecoverError, RegionError};
 pub use event::Event;
 pub use families::Families;
 pub use memory::MemoryStatus;
+pub use outbox::ReadGate;
 pub use peer::{FollowerLag, LeaseStatus, ReplicaLag};
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use recovery::Recovery;

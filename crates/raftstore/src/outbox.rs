@@ -13,7 +13,12 @@ use crate::region::{Region, RegionId, StoreId, Ticket};
 use bytes::Bytes;
 use kontiki_engine::{StreamOp, WriteBatch};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Asked by a leader before it answers a follower's read, with the region and what the reader says of its read
+/// ([`crate::Event::ReplicaRead`]). If it does not admit the read, the follower asks again a heartbeat later.
+pub type ReadGate = Arc<dyn Fn(&Region, u64) -> bool + Send + Sync>;
 
 /// A region's share of an apply batch.
 #[derive(Debug)]
@@ -55,10 +60,27 @@ pub(crate) struct AbsorptionHanded {
     pub index: u64,
 }
 
+/// The owner's read gate; without one, every read is admitted.
+#[derive(Default)]
+pub(crate) struct Gate(pub Option<ReadGate>);
+
+impl Gate {
+    pub fn admits(&self, region: &Region, read_at: u64) -> bool {
+        self.0.as_ref().is_none_or(|gate| gate(region, read_at))
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gate").field(&self.0.is_some()).finish()
+    }
+}
+
 /// Collects effects.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub now: Duration,
+    pub read_gate: Gate,
     pub memory: Memory,
     pub leadership: Leadership,
     /// Log entries in memory wait for a flush.

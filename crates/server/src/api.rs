@@ -1,12 +1,12 @@
 //! The interface of a node that the services use: the driver's handle in production and in the simulator, a map in
 //! tests.
 
-use crate::driver::{LagReport, NodeError, NodeHandle, RegionContext, RoundObserver, Sample};
+use crate::driver::{LagReport, NodeError, NodeHandle, RegionContext, Sample};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionError, RegionId, ReplicaLag, StoreId};
-use kontiki_txn::Replicated;
+use kontiki_txn::{ConcurrencyManager, DeadlockDetector, LocalDetector, Replicated};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
@@ -70,10 +70,15 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn replica_lag(&self, region: RegionId) -> impl Future<Output = Result<ReplicaLag, NodeError>> + Send {
         std::future::ready(Err(RegionError::RegionNotFound { region }.into()))
     }
+    /// The reads of this node.
+    fn concurrency(&self) -> Arc<ConcurrencyManager>;
+    /// Where transactions that wait are reported.
+    fn detector(&self) -> Arc<dyn DeadlockDetector> {
+        let node = self.clone();
+        Arc::new(LocalDetector::new(Arc::new(move || node.monotonic())))
+    }
     /// Compares the replicas of a region, if this node leads it.
     fn compare_replicas(&self, region: RegionId) -> impl Future<Output = Result<CheckOutcome, NodeError>> + Send;
-    /// Sets the function that learns the timestamps of rounds of safe timestamps.
-    fn observe_rounds(&self, _observer: RoundObserver) {}
     /// The lowest timestamp up to which replicas here can be read, of the regions with keys in a range that have one.
     fn safe_ts(&self, _start: &[u8], _end: &[u8]) -> Option<u64> {
         None
@@ -140,12 +145,16 @@ impl Node for NodeHandle {
         NodeHandle::replica_lag(self, region).await
     }
 
-    async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
-        NodeHandle::compare_replicas(self, region).await
+    fn concurrency(&self) -> Arc<ConcurrencyManager> {
+        NodeHandle::concurrency(self)
     }
 
-    fn observe_rounds(&self, observer: RoundObserver) {
-        NodeHandle::observe_rounds(self, observer);
+    fn detector(&self) -> Arc<dyn DeadlockDetector> {
+        NodeHandle::detector(self)
+    }
+
+    async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
+        NodeHandle::compare_replicas(self, region).await
     }
 
     fn safe_ts(&self, start: &[u8], end: &[u8]) -> Option<u64> {

@@ -21,4 +21,6 @@ kontiki_env::planted_bugs! {
     /// Safe timestamps are below the locks of the round before: those of prewrites that were on their way then are
     /// missed.
     SafeTsOfEarlierLocks,
+    /// A leader does not take the timestamps of reads at followers into account.
+    ForgetReplicaReads,
 }

@@ -15,7 +15,7 @@ pub enum Assertion {
 }
 
 /// Which assertions are checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AssertionLevel {
     /// None.
     #[default]

@@ -10,6 +10,9 @@ use std::fmt;
 pub enum ConflictReason {
     /// Another transaction committed the key after this one began.
     Optimistic,
+    /// Another transaction committed the key after the for-update timestamp of a pessimistic lock: lock again with a
+    /// new one.
+    PessimisticRetry,
     /// This transaction was already rolled back on the key.
     SelfRolledBack,
 }
@@ -18,9 +21,21 @@ impl fmt::Display for ConflictReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ConflictReason::Optimistic => "another transaction committed the key later",
+            ConflictReason::PessimisticRetry => "another transaction committed the key after the for-update timestamp",
             ConflictReason::SelfRolledBack => "this transaction was rolled back on the key before",
         })
     }
+}
+
+/// One transaction waits for another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitFor {
+    /// The one that waits.
+    pub waiter: TimeStamp,
+    /// The one that holds the key.
+    pub holder: TimeStamp,
+    /// The key.
+    pub key: Bytes,
 }
 
 /// An error of the transaction protocol. Nothing of the command was written.
@@ -109,6 +124,24 @@ pub enum KeyError {
         /// The key.
         key: Bytes,
     },
+    /// A pessimistic transaction prewrites a key of which it has lost its lock: begin again.
+    #[error("PessimisticLockNotFound: transaction {start_ts} does not hold its lock any more")]
+    PessimisticLockNotFound {
+        /// The transaction.
+        start_ts: TimeStamp,
+        /// The key.
+        key: Bytes,
+    },
+    /// Waiting for the key would never end, because each of these transactions waits for the next one.
+    #[error("deadlock: transaction {waits_for}, which holds the key, waits for this one")]
+    Deadlock {
+        /// The transaction that holds the key.
+        waits_for: TimeStamp,
+        /// The key whose lock was asked for.
+        key: Bytes,
+        /// From the holder of the key to the transaction that asked, each waiting for the next one.
+        wait_chain: Vec<WaitFor>,
+    },
     /// The command can never succeed; the text says why.
     #[error("{0}")]
     Abort(String),
@@ -123,6 +156,10 @@ pub enum Failure<E: fmt::Debug + fmt::Display> {
     /// The layer below refused, or does not know the outcome (then the write may still happen).
     #[error("{0}")]
     Replicated(E),
+    /// The oracle gave no timestamp, which the first async commit or one-phase commit of a leader needs. Nothing was
+    /// written.
+    #[error("no timestamp of the oracle: {0}")]
+    NoTimestamp(E),
     /// Reading failed, or a key or value is beyond the engine's limits.
     #[error("{0}")]
     Storage(StorageError),
@@ -173,7 +210,7 @@ impl ActionFailure {
             }
             Failure::Storage(error) => Failure::Storage(error),
             Failure::Corrupt { key, what } => Failure::Corrupt { key, what },
-            Failure::Replicated(never) => match never {},
+            Failure::Replicated(never) | Failure::NoTimestamp(never) => match never {},
         }
     }
 

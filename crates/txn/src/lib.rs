@@ -9,12 +9,15 @@
 mod action;
 mod assertion;
 mod concurrency;
+mod deadlock;
 mod error;
 mod keys;
 mod latch;
 mod lock;
+mod lock_waits;
 mod malformed;
 mod memcomparable;
+mod memory_locks;
 pub mod planted;
 mod read;
 mod record;
@@ -26,6 +29,8 @@ mod yield_point;
 #[cfg(test)]
 mod golden_test;
 #[cfg(test)]
+mod model_clients_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod script_test;
@@ -33,14 +38,18 @@ mod script_test;
 mod script_text_test;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_cluster;
 
 pub use action::{
-    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Mutation, MutationOp, Prewrite, Prewritten,
-    ResolveLock, SecondaryStatus, StatusAction, TxnHeartBeat, TxnStatus,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, KeyToLock, LockedKey, Mutation, MutationOp,
+    PessimisticAction, PessimisticLock, PessimisticRollback, Prewrite, Prewritten, ResolveLock, SecondaryStatus,
+    StatusAction, TxnHeartBeat, TxnStatus,
 };
 pub use assertion::{Assertion, AssertionLevel};
 pub use concurrency::ConcurrencyManager;
-pub use error::{ConflictReason, Failure, KeyError, StorageError};
+pub use deadlock::{DeadlockDetector, EDGE_AGE_MAX, EDGES_MAX, LocalDetector, WaitGraph};
+pub use error::{ConflictReason, Failure, KeyError, StorageError, WaitFor};
 pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_range, write_key};
 pub use latch::{LatchGuard, Latches};
 pub use lock::{Lock, LockInfo, LockKind, SHORT_VALUE_BYTES_MAX};
@@ -48,9 +57,10 @@ pub use malformed::Malformed;
 pub use memcomparable::{
     boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,
 };
+pub use memory_locks::MemoryLocks;
 pub use read::{CommittedReader, CommittedScan, Isolation, OldestLock, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
-pub use replicated::Replicated;
-pub use scheduler::{Detach, Scheduler};
+pub use replicated::{Leadership, Replicated};
+pub use scheduler::{Detach, LOCK_WAIT_MAX, Scheduler, Sleep, Surroundings};
 pub use timestamp::TimeStamp;
 pub use yield_point::{NoYield, ReadProgress, YieldPoint};

@@ -22,4 +22,14 @@ kontiki_env::planted_bugs! {
     PushInAnswerOnly,
     /// A scan skips a locked key instead of reporting it.
     OmitLockedKeys,
+    /// Async commit does not regard the timestamps of reads.
+    IgnoreMaxTs,
+    /// A new leader accepts async commit and one-phase commit without a timestamp of the oracle.
+    LeadWithoutTimestamp,
+    /// A one-phase commit does not check for commits above its start.
+    OnePhaseSkipsConflicts,
+    /// A status check rolls an expired async-commit lock back although all secondaries may be there.
+    RollBackAsyncCommit,
+    /// Reads do not look at the locks that are on their way to the replicas.
+    MissMemoryLocks,
 }

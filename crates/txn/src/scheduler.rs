@@ -4,26 +4,35 @@
 //! 1. Two commands that share a key never overlap between taking their views and the end of their replication.
 //! 2. A latch outlives its write: when the caller of a write gives up (its future is dropped), the replication
 //!    continues in the background and holds the latches until it ends. An unknown outcome never unlatches early.
-//! 3. Reads take no latch. They raise the greatest read timestamp before they take their view.
+//! 3. Reads take no latch. They raise the greatest read timestamp, look at the locks in memory, and then take their
+//!    view.
 //! 4. Every command is bounded by its request: a resolve of a whole region works in batches of [`RESOLVE_KEYS_MAX`]
 //!    keys and latches no more than that at once.
 
+mod commit_ts;
+mod waiting;
+
 use crate::action::{self, ActionResult};
+use crate::lock_waits::LockWaits;
+use crate::memory_locks::{MemoryLockGuard, MemoryLocks};
 use crate::planted::{self, Bug};
 use crate::read;
 use crate::{
-    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, Isolation,
-    LatchGuard, Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
-    SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version, YieldPoint,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, DeadlockDetector, Failure,
+    Isolation, KeyError, LatchGuard, Latches, Lock, LockInfo, Pair, PessimisticRollback, ReadOptions, Replicated,
+    ResolveLock, Scan, ScanLock, SecondaryStatus, TXN_LOCK, TimeStamp, TxnHeartBeat, TxnStatus, Version, YieldPoint,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use kontiki_engine::{Range, View, WriteBatch};
+use kontiki_engine::{BatchOp, Range, View, WriteBatch};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+pub use waiting::LOCK_WAIT_MAX;
 
 /// Keys that one step of a region-wide resolve latches and writes: a batch of some 100 KiB with short values.
 const RESOLVE_KEYS_MAX: usize = 256;
@@ -32,6 +41,22 @@ const RESOLVE_KEYS_MAX: usize = 256;
 /// executor.
 pub type Detach = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
 
+/// Resolves after a time: `tokio::time::sleep`, or the simulator's clock.
+pub type Sleep = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What a scheduler needs of its surroundings.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Gets the replications whose callers gave up.
+    pub detach: Detach,
+    /// Limits how long requests wait for locks.
+    pub sleep: Sleep,
+    /// Learns who waits for whom.
+    pub detector: Arc<dyn DeadlockDetector>,
+    /// The reads of the node.
+    pub concurrency: Arc<ConcurrencyManager>,
+}
+
 type Outcome<T, R> = Result<T, Failure<<R as Replicated>::Error>>;
 
 /// Runs transactional commands over a [`Replicated`]. There is one per node, shared by all its regions. Cloning shares
@@ -39,8 +64,8 @@ type Outcome<T, R> = Result<T, Failure<<R as Replicated>::Error>>;
 pub struct Scheduler<R: Replicated> {
     replicated: Arc<R>,
     latches: Latches,
-    concurrency: Arc<ConcurrencyManager>,
-    detach: Detach,
+    waits: LockWaits,
+    surroundings: Surroundings,
 }
 
 impl<R: Replicated> Clone for Scheduler<R> {
@@ -48,21 +73,17 @@ impl<R: Replicated> Clone for Scheduler<R> {
         Scheduler {
             replicated: self.replicated.clone(),
             latches: self.latches.clone(),
-            concurrency: self.concurrency.clone(),
-            detach: self.detach.clone(),
+            waits: self.waits.clone(),
+            surroundings: self.surroundings.clone(),
         }
     }
 }
 
 impl<R: Replicated> Scheduler<R> {
-    /// A scheduler over `replicated`. `detach` gets the replications whose callers gave up.
-    pub fn new(replicated: R, detach: Detach) -> Scheduler<R> {
-        Scheduler {
-            replicated: Arc::new(replicated),
-            latches: Latches::new(),
-            concurrency: Arc::new(ConcurrencyManager::new()),
-            detach,
-        }
+    /// A scheduler over `replicated`.
+    pub fn new(replicated: R, surroundings: Surroundings) -> Scheduler<R> {
+        let (latches, waits) = (Latches::new(), LockWaits::default());
+        Scheduler { replicated: Arc::new(replicated), latches, waits, surroundings }
     }
 
     /// The replicated store below.
@@ -70,9 +91,14 @@ impl<R: Replicated> Scheduler<R> {
         &self.replicated
     }
 
-    /// The greatest read timestamp.
-    pub fn concurrency(&self) -> &Arc<ConcurrencyManager> {
-        &self.concurrency
+    /// The greatest read timestamp, and the locks in memory.
+    pub fn concurrency(&self) -> &ConcurrencyManager {
+        &self.surroundings.concurrency
+    }
+
+    /// Requests that wait for keys which other transactions have locked.
+    pub fn lock_waiters(&self) -> usize {
+        self.waits.len()
     }
 
     /// The key latches, shared with other commands that must not overlap (an atomic raw compare-and-swap).
@@ -82,7 +108,7 @@ impl<R: Replicated> Scheduler<R> {
 
     /// Reads a key. A lock that blocks the read is [`crate::KeyError::Locked`].
     pub async fn get(&self, context: &R::Context, key: &[u8], options: &ReadOptions) -> Outcome<Option<Version>, R> {
-        let view = self.view_for(context, options).await?;
+        let view = self.view_for(context, options, |locks| locks.check_keys([key], options)).await?;
         read::get(&view, key, options).map_err(Failure::lift)
     }
 
@@ -94,7 +120,8 @@ impl<R: Replicated> Scheduler<R> {
         options: &ReadOptions,
         yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
-        let view = self.view_for(context, options).await?;
+        let check = |locks: &MemoryLocks| locks.check_keys(keys.iter().map(AsRef::as_ref), options);
+        let view = self.view_for(context, options, check).await?;
         read::batch_get(&view, keys, options, yields).await.map_err(Failure::lift)
     }
 
@@ -106,7 +133,7 @@ impl<R: Replicated> Scheduler<R> {
         options: &ReadOptions,
         yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
-        let view = self.view_for(context, options).await?;
+        let view = self.view_for(context, options, |locks| locks.check_range(&scan.range, options)).await?;
         read::scan(&view, scan, options, yields).await.map_err(Failure::lift)
     }
 
@@ -117,14 +144,10 @@ impl<R: Replicated> Scheduler<R> {
         scan: &ScanLock,
         yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<LockInfo>, R> {
-        let view = self.read_view(context, scan.max_version).await?;
+        let fits = |_: &Bytes, lock: &Lock| lock.start_ts <= scan.max_version;
+        let check = |locks: &MemoryLocks| locks.check_range_where(&scan.range, fits);
+        let view = self.read_view(context, scan.max_version, check).await?;
         read::scan_lock(&view, scan, yields).await.map_err(Failure::lift)
-    }
-
-    /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may be returned together.
-    pub async fn prewrite(&self, context: &R::Context, command: Prewrite) -> Outcome<Prewritten, R> {
-        let keys = command.mutations.iter().map(|mutation| mutation.key.clone()).collect();
-        self.run(context, keys, |view| action::prewrite(&command, view)).await
     }
 
     /// Second phase; returns the commit timestamp.
@@ -140,7 +163,7 @@ impl<R: Replicated> Scheduler<R> {
     /// Asks a primary for its transaction's outcome, and decides it if its time to live has ended.
     pub async fn check_txn_status(&self, context: &R::Context, command: CheckTxnStatus) -> Outcome<TxnStatus, R> {
         for ts in [command.start_ts, command.caller_start_ts, command.current_ts] {
-            self.concurrency.observe(ts);
+            self.observe(ts).await?;
         }
         self.run(context, vec![command.primary.clone()], |view| action::check_txn_status(&command, view)).await
     }
@@ -198,18 +221,37 @@ impl<R: Replicated> Scheduler<R> {
         self.run(context, command.keys.clone(), |view| action::check_secondary_locks(&command, view)).await
     }
 
+    /// Removes pessimistic locks of a transaction, without a record.
+    pub async fn pessimistic_rollback(&self, context: &R::Context, command: PessimisticRollback) -> Outcome<(), R> {
+        self.run(context, command.keys.clone(), |view| action::pessimistic_rollback(&command, view)).await
+    }
+
     /// A read below everything that can still be committed says nothing to writers, and its timestamp may be invented:
     /// the view is refused then.
-    async fn view_for(&self, context: &R::Context, options: &ReadOptions) -> Outcome<R::View, R> {
+    async fn view_for(
+        &self,
+        context: &R::Context,
+        options: &ReadOptions,
+        check: impl FnOnce(&MemoryLocks) -> Result<(), Vec<KeyError>>,
+    ) -> Outcome<R::View, R> {
         match options.isolation {
             Isolation::Stale => self.replicated.view(context).await.map_err(Failure::Replicated),
-            Isolation::Snapshot | Isolation::ReadCommitted => self.read_view(context, options.ts).await,
+            Isolation::Snapshot | Isolation::ReadCommitted => self.read_view(context, options.ts, check).await,
         }
     }
 
-    async fn read_view(&self, context: &R::Context, ts: TimeStamp) -> Outcome<R::View, R> {
-        self.concurrency.observe(ts);
-        self.replicated.view(context).await.map_err(Failure::Replicated)
+    /// A view for a read at `ts` that no lock in memory blocks.
+    async fn read_view(
+        &self,
+        context: &R::Context,
+        ts: TimeStamp,
+        check: impl FnOnce(&MemoryLocks) -> Result<(), Vec<KeyError>>,
+    ) -> Outcome<R::View, R> {
+        self.observe(ts).await?;
+        if !planted::is_set(Bug::MissMemoryLocks) {
+            check(self.concurrency().memory_locks()).map_err(Failure::Keys)?;
+        }
+        self.replicated.view_at(context, ts).await.map_err(Failure::Replicated)
     }
 
     async fn run<T>(
@@ -219,28 +261,80 @@ impl<R: Replicated> Scheduler<R> {
         action: impl FnOnce(&dyn View) -> ActionResult<T>,
     ) -> Outcome<T, R> {
         let guard = self.latches.acquire(keys).await;
+        self.run_latched(context, Held { latches: guard, memory: None }, action).await
+    }
+
+    async fn run_latched<T>(
+        &self,
+        context: &R::Context,
+        held: Held,
+        action: impl FnOnce(&dyn View) -> ActionResult<T>,
+    ) -> Outcome<T, R> {
         let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
         let (answer, batch) = action(&view).map_err(Failure::lift)?;
         drop(view);
-        if !batch.is_empty() {
-            batch.validate()?; // After the proposal every replica would have to refuse it.
-            self.replicate(context, batch, guard).await?;
-        }
+        self.write(context, batch, held).await?;
         Ok(answer)
     }
 
+    async fn write(&self, context: &R::Context, batch: WriteBatch, held: Held) -> Outcome<(), R> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        batch.validate()?; // After the proposal every replica would have to refuse it.
+        self.replicate(context, batch, held).await
+    }
+
     /// Replicates, and releases the latches only afterwards, even if the caller was dropped meanwhile.
-    fn replicate(&self, context: &R::Context, batch: WriteBatch, guard: LatchGuard) -> DetachOnDrop<Outcome<(), R>> {
-        let replicated = self.replicated.clone();
+    fn replicate(&self, context: &R::Context, batch: WriteBatch, held: Held) -> DetachOnDrop<Outcome<(), R>> {
+        let (replicated, waits) = (self.replicated.clone(), self.waits.clone());
         let context = context.clone();
         let future = async move {
-            let guard = Some(guard).filter(|_| !planted::is_set(Bug::UnlatchEarly));
+            let held = Some(held).filter(|_| !planted::is_set(Bug::UnlatchEarly));
+            let awaited = awaited(&waits, &batch);
             let outcome = replicated.replicate(&context, batch).await.map_err(Failure::Replicated);
-            drop(guard);
+            // With the latches held: no other request sees the key free before those that waited for it.
+            for (key, holder) in awaited {
+                match holder {
+                    Some(holder) => waits.locked(&key, holder),
+                    None => waits.released(&key),
+                }
+            }
+            drop(held);
             outcome
         };
-        DetachOnDrop { future: Some(Box::pin(future)), detach: self.detach.clone() }
+        DetachOnDrop { future: Some(Box::pin(future)), detach: self.surroundings.detach.clone() }
     }
+}
+
+/// What a command holds until its write is settled.
+struct Held {
+    /// Fields are dropped in their order: the locks leave the memory while the latches are held.
+    #[allow(dead_code, reason = "released when it is dropped")]
+    memory: Option<MemoryLockGuard>,
+    #[allow(dead_code, reason = "released when it is dropped")]
+    latches: LatchGuard,
+}
+
+/// The keys of the batch for which requests wait, and who holds them after it; `None`: no transaction.
+fn awaited(waits: &LockWaits, batch: &WriteBatch) -> Vec<(Vec<u8>, Option<TimeStamp>)> {
+    let of_locks = |op: &BatchOp<'_>| op.family() == TXN_LOCK;
+    let keys = waits.awaited(batch.ops().filter(of_locks).map(|op| op.key().to_vec()));
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let mut changes = Vec::new();
+    for op in batch.ops().filter(of_locks).filter(|op| keys.iter().any(|key| key == op.key())) {
+        match op {
+            BatchOp::Put { key, value, .. } => {
+                let lock = Lock::decode(value);
+                debug_assert!(lock.is_ok(), "an action wrote it");
+                changes.extend(lock.ok().map(|lock| (key.to_vec(), Some(lock.start_ts))));
+            }
+            _ => changes.push((op.key().to_vec(), None)),
+        }
+    }
+    changes
 }
 
 async fn locked_keys(

@@ -1,15 +1,15 @@
 use super::*;
 use crate::keys::TXN_LOCK;
-use crate::testing::{Executor, MapStore, Spawner, TestError, TestReplicated, prewrite, put};
-use crate::{KeyError, NoYield};
+use crate::testing::{Executor, MapStore, Spawner, TestError, TestReplicated, prewrite, put, surroundings};
+use crate::{KeyError, Leadership, NoYield};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::task::noop_waker;
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
 
-fn detach_to(spawner: Spawner) -> Detach {
-    Arc::new(move |future| spawner.spawn(future))
+fn detach_to(spawner: Spawner) -> Surroundings {
+    surroundings(Arc::new(move |future| spawner.spawn(future)), |_| Box::pin(std::future::pending()))
 }
 
 /// Runs a test with a scheduler on its own executor.
@@ -66,6 +66,8 @@ fn a_whole_region_is_resolved_in_batches() {
                 key: key.clone(),
                 op: op(),
                 assertion: crate::Assertion::None,
+                pessimistic: crate::PessimisticAction::Skip,
+                expected_for_update_ts: None,
             }));
             scheduler.prewrite(&(), command).await.unwrap();
         }
@@ -90,18 +92,26 @@ fn a_whole_region_is_resolved_in_batches() {
 }
 
 /// Replicates when the test permits it.
-struct Held {
+struct Gated {
     store: Mutex<MapStore>,
     release: Mutex<Vec<oneshot::Receiver<()>>>,
 }
 
-impl Replicated for Held {
+impl Replicated for Gated {
     type Context = ();
     type Error = TestError;
     type View = MapStore;
 
     async fn view(&self, (): &()) -> Result<MapStore, TestError> {
         Ok(self.store.lock().clone())
+    }
+
+    fn leadership(&self, (): &()) -> Option<Leadership> {
+        Some(Leadership { region: 1, term: 1, version: 1 })
+    }
+
+    async fn timestamp(&self) -> Result<TimeStamp, TestError> {
+        Ok(TimeStamp(1))
     }
 
     async fn replicate(&self, (): &(), batch: WriteBatch) -> Result<(), TestError> {
@@ -117,7 +127,7 @@ impl Replicated for Held {
 #[test]
 fn a_caller_that_gives_up_leaves_the_latch_until_the_write_is_settled() {
     let (open, gate) = oneshot::channel();
-    let held = Held { store: Mutex::default(), release: Mutex::new(vec![gate]) };
+    let held = Gated { store: Mutex::default(), release: Mutex::new(vec![gate]) };
     let mut executor = Executor::new(Rng::new(1));
     let scheduler = Scheduler::new(held, detach_to(executor.spawner()));
     let waker = noop_waker();
@@ -143,7 +153,7 @@ fn a_caller_that_gives_up_leaves_the_latch_until_the_write_is_settled() {
 #[test]
 fn a_failed_replication_opens_the_latch_and_says_so() {
     let (open, gate) = oneshot::channel();
-    let held = Held { store: Mutex::default(), release: Mutex::new(vec![gate]) };
+    let held = Gated { store: Mutex::default(), release: Mutex::new(vec![gate]) };
     let scheduler = Scheduler::new(held, detach_to(Spawner::default()));
     drop(open);
     let failed = scheduler.prewrite(&(), prewrite(&[("k", put("1"))], "k", 5)).now_or_never().expect("settled");

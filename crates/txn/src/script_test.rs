@@ -5,11 +5,16 @@
 #![allow(clippy::disallowed_methods, reason = "the scripts are files of the repository")]
 
 use crate::script_text_test::{
-    bytes, describe_failure, describe_lock, describe_state, describe_status, describe_version, key_list, timestamp, ts,
+    bytes, describe_failure, describe_lock, describe_locked, describe_state, describe_status, describe_version,
+    key_list, timestamp, ts,
 };
-use crate::testing::{MapStore, TestError, ready};
+use crate::testing::{MapStore, TestError, ready, surroundings};
 use crate::*;
 use ::bytes::Bytes;
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use futures::task::noop_waker;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use kontiki_engine::{Range, WriteBatch};
 use parking_lot::Mutex;
@@ -18,6 +23,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 type Answer = std::result::Result<String, Failure<TestError>>;
 
@@ -39,6 +46,9 @@ enum NextWrite {
 struct Direct {
     store: Mutex<MapStore>,
     next: Mutex<NextWrite>,
+    term: AtomicU64,
+    /// What the oracle says; 0: nothing.
+    oracle: AtomicU64,
 }
 
 impl Replicated for Direct {
@@ -48,6 +58,17 @@ impl Replicated for Direct {
 
     async fn view(&self, (): &()) -> std::result::Result<MapStore, TestError> {
         Ok(self.store.lock().clone())
+    }
+
+    fn leadership(&self, (): &()) -> Option<Leadership> {
+        Some(Leadership { region: 1, term: self.term.load(Ordering::SeqCst), version: 1 })
+    }
+
+    async fn timestamp(&self) -> std::result::Result<TimeStamp, TestError> {
+        match self.oracle.load(Ordering::SeqCst) {
+            0 => Err(TestError::Refused),
+            ts => Ok(TimeStamp(ts)),
+        }
     }
 
     async fn replicate(&self, (): &(), batch: WriteBatch) -> std::result::Result<(), TestError> {
@@ -65,12 +86,45 @@ impl Replicated for Direct {
 
 struct Script {
     scheduler: Scheduler<Direct>,
+    /// Requests that wait, in the order of their beginning; and those that were begun.
+    waiting: Vec<(u64, BoxFuture<'static, String>)>,
+    waited: u64,
+    /// Ends all waits when it is dropped.
+    time: Arc<Mutex<Vec<oneshot::Sender<()>>>>,
 }
 
 impl Script {
     fn new() -> Script {
         let detach: Detach = Arc::new(|_| panic!("no caller gives up in a script"));
-        Script { scheduler: Scheduler::new(Direct::default(), detach) }
+        let time: Arc<Mutex<Vec<oneshot::Sender<()>>>> = Arc::default();
+        let timers = time.clone();
+        let sleep = move |_| -> BoxFuture<'static, ()> {
+            let (end, ended) = oneshot::channel();
+            timers.lock().push(end);
+            Box::pin(ended.map(|_| ()))
+        };
+        let direct = Direct { oracle: AtomicU64::new(1), ..Direct::default() };
+        let scheduler = Scheduler::new(direct, surroundings(detach, sleep));
+        Script { scheduler, waiting: Vec::new(), waited: 0, time }
+    }
+
+    /// Polls what waits; a line for each that ended.
+    fn ended(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let (waker, before) = (noop_waker(), lines.len());
+            let mut poll = std::task::Context::from_waker(&waker);
+            self.waiting.retain_mut(|(number, request)| match request.poll_unpin(&mut poll) {
+                Poll::Ready(answer) => {
+                    lines.push(format!("request {number}: {answer}"));
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if lines.len() == before {
+                return lines;
+            }
+        }
     }
 
     fn state(&self) -> Vec<String> {
@@ -91,6 +145,9 @@ impl Runner for Script {
             Err(failure) => format!("error: {}", describe_failure(&failure)),
         };
         output.push('\n');
+        for line in self.ended() {
+            writeln!(output, "{line}")?;
+        }
         // What the command changed in the families.
         let after = self.state();
         for line in before.iter().filter(|line| !after.contains(line)) {
@@ -157,6 +214,29 @@ impl Script {
                 let command = Commit { keys: rest_keys(arguments), start_ts, commit_ts };
                 ready(self.scheduler.commit(&(), command)).map(|commit_ts| format!("committed at {}", ts(commit_ts)))
             }
+            "lock" => self.lock(arguments)?,
+            "pessimistic_rollback" => {
+                let (start_ts, for_update_ts) = (next_timestamp(arguments)?, timestamp_of(arguments, "for_update_ts")?);
+                let command = PessimisticRollback { start_ts, for_update_ts, keys: rest_keys(arguments) };
+                ready(self.scheduler.pessimistic_rollback(&(), command)).map(|()| "ok".to_owned())
+            }
+            "time_passes" => {
+                self.time.lock().clear();
+                Ok("waits end".to_owned())
+            }
+            // Another leader has served reads in between, of which this node knows nothing.
+            "new_leader" => {
+                let direct = self.scheduler.replicated();
+                direct.term.fetch_add(1, Ordering::SeqCst);
+                direct.oracle.store(timestamp_of(arguments, "oracle")?.0, Ordering::SeqCst);
+                Ok("a new term begins".to_owned())
+            }
+            "oracle" => {
+                let says = next_timestamp(arguments)?;
+                self.scheduler.replicated().oracle.store(says.0, Ordering::SeqCst);
+                Ok("ok".to_owned())
+            }
+            "max_ts" => Ok(ts(self.scheduler.concurrency().max_ts())),
             "rollback" => {
                 let command = BatchRollback { start_ts: next_timestamp(arguments)?, keys: rest_keys(arguments) };
                 ready(self.scheduler.batch_rollback(&(), command)).map(|()| "ok".to_owned())
@@ -215,6 +295,14 @@ impl Script {
             _ => Assertion::None,
         };
         let primary = arguments.take_key("primary").map(bytes);
+        let held = arguments.take_key("held").map(key_list).unwrap_or_default();
+        let checked = arguments.take_key("checked").map(key_list).unwrap_or_default();
+        let pessimistic = |key: &Bytes| match (held.contains(key), checked.contains(key)) {
+            (true, _) => PessimisticAction::CheckLock,
+            (_, true) => PessimisticAction::CheckConflict,
+            _ => PessimisticAction::Skip,
+        };
+        let expected = arguments.take_key("expected_for_update_ts").map(timestamp).transpose()?;
         let mut command = Prewrite {
             mutations: Vec::new(),
             primary: Bytes::new(),
@@ -225,7 +313,9 @@ impl Script {
             for_update_ts: timestamp_of(arguments, "for_update_ts")?,
             assertion_level: if asserted { AssertionLevel::Strict } else { AssertionLevel::Off },
             use_async_commit: arguments.take_key("async_commit").is_some(),
+            secondaries: arguments.take_key("secondaries").map(key_list).unwrap_or_default(),
             try_one_pc: arguments.take_key("one_phase").is_some(),
+            max_commit_ts: timestamp_of(arguments, "max_commit_ts")?,
         };
         for argument in arguments.by_ref() {
             let (text, value) = match argument {
@@ -244,15 +334,65 @@ impl Script {
                 other => return Err(format!("no such operation: {other}").into()),
             };
             let key = bytes(key);
-            command.mutations.push(Mutation { assertion: assertion(&key), key, op });
+            let (assertion, pessimistic) = (assertion(&key), pessimistic(&key));
+            let expected_for_update_ts = expected.filter(|_| pessimistic == PessimisticAction::CheckLock);
+            command.mutations.push(Mutation { key, op, assertion, pessimistic, expected_for_update_ts });
         }
         let first = command.mutations.first().ok_or("a prewrite of no key")?.key.clone();
         command.primary = primary.unwrap_or(first);
         command.txn_size = command.mutations.len() as u64;
-        Ok(ready(self.scheduler.prewrite(&(), command)).map(|prewritten| {
-            assert_eq!(prewritten, Prewritten::default(), "async and one-phase commit are declined");
-            "ok".to_owned()
+        Ok(ready(self.scheduler.prewrite(&(), command)).map(|answer| match answer {
+            Prewritten { one_pc_commit_ts: TimeStamp::ZERO, min_commit_ts: TimeStamp::ZERO } => "ok".to_owned(),
+            Prewritten { one_pc_commit_ts: TimeStamp::ZERO, min_commit_ts } => {
+                format!("ok, with async commit at or above {}", ts(min_commit_ts))
+            }
+            Prewritten { one_pc_commit_ts, .. } => format!("committed in one phase at {}", ts(one_pc_commit_ts)),
         }))
+    }
+
+    /// `lock 10 a b for_update_ts=12 primary=a values existence only_if_exists force wait absent=b`
+    fn lock(&mut self, arguments: &mut ArgumentConsumer<'_>) -> std::result::Result<Answer, Box<dyn Error>> {
+        let start_ts = next_timestamp(arguments)?;
+        let absent = arguments.take_key("absent").map(key_list).unwrap_or_default();
+        let primary = arguments.take_key("primary").map(bytes);
+        let for_update_ts = arguments.take_key("for_update_ts").map_or(Ok(start_ts), timestamp)?;
+        let (ttl_ms, min_commit_ts) = (number_of(arguments, "ttl", 3000)?, timestamp_of(arguments, "min_commit_ts")?);
+        let mut words = rest(arguments);
+        let waits = flag(&mut words, "wait").then_some(LOCK_WAIT_MAX);
+        let (return_values, check_existence) = (flag(&mut words, "values"), flag(&mut words, "existence"));
+        let (lock_only_if_exists, allow_conflict) = (flag(&mut words, "only_if_exists"), flag(&mut words, "force"));
+        let keys: Vec<KeyToLock> = words
+            .iter()
+            .map(|key| bytes(key))
+            .map(|key| KeyToLock { must_not_exist: absent.contains(&key), key })
+            .collect();
+        let primary = primary.or(keys.first().map(|key| key.key.clone())).ok_or("a key is missing")?;
+        let command = PessimisticLock {
+            keys,
+            primary,
+            start_ts,
+            ttl_ms,
+            for_update_ts,
+            min_commit_ts,
+            return_values,
+            check_existence,
+            lock_only_if_exists,
+            allow_conflict,
+        };
+        let scheduler = self.scheduler.clone();
+        let names: Vec<Bytes> = command.keys.iter().map(|key| key.key.clone()).collect();
+        let mut request = Box::pin(async move {
+            match scheduler.pessimistic_lock(&(), command, waits).await {
+                Ok(locked) => describe_locked(&names, &locked),
+                Err(failure) => format!("error: {}", describe_failure(&failure)),
+            }
+        });
+        if let Some(answer) = request.as_mut().now_or_never() {
+            return Ok(Ok(answer));
+        }
+        self.waited += 1;
+        self.waiting.push((self.waited, request));
+        Ok(Ok(format!("request {} waits", self.waited)))
     }
 
     fn check_status(&mut self, arguments: &mut ArgumentConsumer<'_>) -> std::result::Result<Answer, Box<dyn Error>> {

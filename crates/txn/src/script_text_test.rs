@@ -124,6 +124,23 @@ pub(crate) fn describe_status(status: &TxnStatus) -> String {
     format!("{outcome}: {action}")
 }
 
+/// The answer to a request for pessimistic locks.
+pub(crate) fn describe_locked(keys: &[Bytes], locked: &[LockedKey]) -> String {
+    assert_eq!(keys.len(), locked.len(), "an answer for each key");
+    let describe = |(key, locked): (&Bytes, &LockedKey)| {
+        let mut text = match (&locked.value, locked.exists) {
+            (Some(found), _) => format!("{}: {}", key.escape_ascii(), value(found)),
+            (None, true) => format!("{}: exists", key.escape_ascii()),
+            (None, false) => key.escape_ascii().to_string(),
+        };
+        if !locked.conflict_ts.is_zero() {
+            let _ = write!(text, " (in spite of a commit at {})", ts(locked.conflict_ts));
+        }
+        text
+    };
+    format!("locked {}", keys.iter().zip(locked).map(describe).collect::<Vec<_>>().join(", "))
+}
+
 pub(crate) fn describe_failure(failure: &Failure<TestError>) -> String {
     match failure {
         Failure::Keys(errors) => errors.iter().map(describe_error).collect::<Vec<_>>().join("\n       "),
@@ -146,6 +163,14 @@ fn describe_error(error: &KeyError) -> String {
         KeyError::CommitTsExpired { key, .. } | KeyError::AlreadyCommitted { key, .. } => (key, error.to_string()),
         KeyError::AssertionFailed { key, existing_commit_ts, .. } => {
             (key, format!("{error}; newest change at {}", ts(*existing_commit_ts)))
+        }
+        KeyError::PessimisticLockNotFound { key, start_ts } => {
+            (key, format!("transaction {} does not hold its pessimistic lock", ts(*start_ts)))
+        }
+        KeyError::Deadlock { key, waits_for, wait_chain } => {
+            let steps = wait_chain.iter().map(|wait| format!("{} waits for {}", ts(wait.waiter), ts(wait.holder)));
+            let steps = steps.collect::<Vec<_>>().join(", ");
+            (key, format!("deadlock: {} holds it, {steps}", ts(*waits_for)))
         }
         KeyError::TxnNotFound { primary, start_ts } => (primary, format!("transaction {} not found", ts(*start_ts))),
         KeyError::Abort(text) => return text.clone(),

@@ -3,8 +3,8 @@
 use crate::action::ActionResult;
 use crate::error::ActionFailure;
 use crate::{
-    Assertion, AssertionLevel, BatchRollback, Commit, KeyError, Mutation, MutationOp, Prewrite, Prewritten,
-    ReadOptions, Replicated, TimeStamp, action, read,
+    Assertion, AssertionLevel, BatchRollback, Commit, KeyError, Leadership, Mutation, MutationOp, PessimisticAction,
+    Prewrite, Prewritten, ReadOptions, Replicated, TimeStamp, action, read,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -131,7 +131,7 @@ impl MapStore {
     }
 
     pub(crate) fn prewrite(&mut self, command: &Prewrite) -> std::result::Result<Prewritten, ActionFailure> {
-        self.run(|view| action::prewrite(command, view))
+        self.run(|view| action::prewrite(command, None, view))
     }
 
     pub(crate) fn commit(
@@ -174,6 +174,8 @@ pub(crate) fn prewrite(mutations: &[(&'static str, MutationOp)], primary: &'stat
         key: Bytes::from_static(key.as_bytes()),
         op: op.clone(),
         assertion: Assertion::None,
+        pessimistic: PessimisticAction::Skip,
+        expected_for_update_ts: None,
     };
     Prewrite {
         mutations: mutations.iter().map(mutation).collect(),
@@ -185,7 +187,9 @@ pub(crate) fn prewrite(mutations: &[(&'static str, MutationOp)], primary: &'stat
         for_update_ts: TimeStamp::ZERO,
         assertion_level: AssertionLevel::Off,
         use_async_commit: false,
+        secondaries: Vec::new(),
         try_one_pc: false,
+        max_commit_ts: TimeStamp::ZERO,
     }
 }
 
@@ -276,6 +280,15 @@ impl Executor {
     }
 }
 
+/// A scheduler's surroundings in tests: `sleep` gives a future for a time.
+pub(crate) fn surroundings(
+    detach: crate::Detach,
+    sleep: impl Fn(std::time::Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+) -> crate::Surroundings {
+    let detector = crate::LocalDetector::new(Arc::new(|| std::time::Duration::ZERO));
+    crate::Surroundings { detach, sleep: Arc::new(sleep), detector: Arc::new(detector), concurrency: Arc::default() }
+}
+
 /// The errors of the layer below.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TestError {
@@ -319,6 +332,15 @@ impl Replicated for TestReplicated {
         let view = self.store.lock().clone();
         self.delay().await;
         Ok(view)
+    }
+
+    fn leadership(&self, (): &()) -> Option<Leadership> {
+        Some(Leadership { region: 1, term: 1, version: 1 })
+    }
+
+    async fn timestamp(&self) -> std::result::Result<TimeStamp, TestError> {
+        self.delay().await;
+        Ok(TimeStamp::ZERO.next())
     }
 
     async fn replicate(&self, (): &(), batch: WriteBatch) -> std::result::Result<(), TestError> {

@@ -6,8 +6,9 @@ use crate::cluster::Cluster;
 use crate::keys::Mode;
 use crate::reply::error_of;
 use crate::transport::Transport;
+use bytes::Bytes;
 use kontiki_env::KeyText;
-use kontiki_proto::calls::{KvCheckTxnStatus, KvResolveLock};
+use kontiki_proto::calls::{KvCheckSecondaryLocks, KvCheckTxnStatus, KvResolveLock};
 use kontiki_proto::kvrpcpb::{self, Action, LockInfo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -73,8 +74,7 @@ impl<T: Transport> LockResolver<T> {
         backoff: &mut Backoff<T>,
     ) -> Result<std::result::Result<u64, LockState>> {
         let now = self.cluster.timestamp(backoff).await?;
-        let expires_ms = (lock.lock_version >> LOGICAL_BITS).saturating_add(lock.lock_ttl);
-        let expired = lock.lock_ttl == 0 || expires_ms < now >> LOGICAL_BITS;
+        let expired = lock.lock_ttl == 0 || is_expired(lock, now);
         let request = kvrpcpb::CheckTxnStatusRequest {
             primary_key: lock.primary_lock.clone(),
             lock_ts: lock.lock_version,
@@ -89,16 +89,74 @@ impl<T: Transport> LockResolver<T> {
         if let Some(error) = reply.error {
             return if error.txn_not_found.is_some() { Ok(Err(LockState::Alive)) } else { Err(error_of(error)) };
         }
+        if let Some(primary) = reply.lock_info.as_ref().filter(|lock| lock.use_async_commit && is_expired(lock, now)) {
+            let outcome = self.ask_secondaries(primary, backoff).await?;
+            return Ok(outcome.map(|commit_version| self.remember(lock, commit_version)).ok_or(LockState::Alive));
+        }
         if reply.lock_ttl > 0 || reply.lock_info.is_some() {
             let pushed = reply.action == Action::MinCommitTsPushed as i32;
             return Ok(Err(if pushed { LockState::Pushed } else { LockState::Alive }));
         }
+        Ok(Ok(self.remember(lock, reply.commit_version)))
+    }
+
+    fn remember(&self, lock: &LockInfo, commit_version: u64) -> u64 {
         let mut decided = self.decided.lock();
-        decided.insert(lock.lock_version, reply.commit_version);
+        decided.insert(lock.lock_version, commit_version);
         if decided.len() > DECIDED_MAX {
             decided.pop_first(); // The oldest transaction's locks are the least likely to be met again.
         }
-        Ok(Ok(reply.commit_version))
+        commit_version
+    }
+
+    /// The outcome of a transaction with async commit whose client has stopped: it is committed if all its keys are
+    /// prewritten, and one that is not refuses to be from now on. `None`: some key was prewritten without async commit,
+    /// so the primary alone decides, and it is not decided yet.
+    async fn ask_secondaries(&self, primary: &LockInfo, backoff: &mut Backoff<T>) -> Result<Option<u64>> {
+        let start_version = primary.lock_version;
+        let request = |keys: &[Bytes]| kvrpcpb::CheckSecondaryLocksRequest {
+            keys: keys.to_vec(),
+            start_version,
+            ..Default::default()
+        };
+        let secondaries = primary.secondaries.clone();
+        let replies =
+            self.cluster.scatter::<KvCheckSecondaryLocks, _>(Mode::Txn, secondaries, request, backoff).await?;
+        let mut commit_version = primary.min_commit_ts;
+        for (keys, reply) in replies {
+            if let Some(error) = reply.error {
+                return Err(error_of(error));
+            }
+            if reply.locks.len() < keys.len() {
+                commit_version = reply.commit_ts; // Committed, or, with 0, rolled back.
+                break;
+            }
+            if reply.locks.iter().any(|lock| !lock.use_async_commit) {
+                return self.ask_primary_alone(primary, backoff).await;
+            }
+            commit_version = reply.locks.iter().map(|lock| lock.min_commit_ts).fold(commit_version, u64::max);
+        }
+        let keys = vec![primary.key.clone()];
+        let request = kvrpcpb::ResolveLockRequest { start_version, commit_version, keys, ..Default::default() };
+        let reply = self.cluster.call::<KvResolveLock>(Mode::Txn, &primary.key, request, backoff).await?;
+        reply.error.map_or(Ok(Some(commit_version)), |error| Err(error_of(error)))
+    }
+
+    async fn ask_primary_alone(&self, primary: &LockInfo, backoff: &mut Backoff<T>) -> Result<Option<u64>> {
+        let request = kvrpcpb::CheckTxnStatusRequest {
+            primary_key: primary.key.clone(),
+            lock_ts: primary.lock_version,
+            current_ts: self.cluster.timestamp(backoff).await?,
+            rollback_if_not_exist: true,
+            force_sync_commit: true,
+            ..Default::default()
+        };
+        let reply = self.cluster.call::<KvCheckTxnStatus>(Mode::Txn, &primary.key, request, backoff).await?;
+        match reply.error {
+            Some(error) => Err(error_of(error)),
+            None if reply.lock_info.is_some() => Ok(None),
+            None => Ok(Some(reply.commit_version)),
+        }
     }
 
     /// Resolves several locks.
@@ -118,6 +176,11 @@ impl<T: Transport> LockResolver<T> {
         }
         Ok(resolved)
     }
+}
+
+/// Whether others may decide the lock's transaction at `now`.
+fn is_expired(lock: &LockInfo, now: u64) -> bool {
+    (lock.lock_version >> LOGICAL_BITS).saturating_add(lock.lock_ttl) < now >> LOGICAL_BITS
 }
 
 /// The state of several locks after they were resolved.

@@ -213,6 +213,13 @@ calls! {
         state.resolve(&q);
         ResolveLockResponse::default()
     })
+    kv_check_secondary_locks("KvCheckSecondaryLocks", CheckSecondaryLocksRequest -> CheckSecondaryLocksResponse,
+        |state, q| txn(q.keys.clone()), state.check_secondary_locks(&q))
+    kv_pessimistic_lock("KvPessimisticLock", PessimisticLockRequest -> PessimisticLockResponse, |state, q| txn([]), {
+        PessimisticLockResponse::default()
+    })
+    kv_pessimistic_rollback("KVPessimisticRollback", PessimisticRollbackRequest -> PessimisticRollbackResponse,
+        |state, q| txn([]), PessimisticRollbackResponse::default())
     kv_cleanup("KvCleanup", CleanupRequest -> CleanupResponse, |state, q| txn([]), CleanupResponse::default())
     kv_txn_heart_beat("KvTxnHeartBeat", TxnHeartBeatRequest -> TxnHeartBeatResponse, |state, q| txn([]), {
         TxnHeartBeatResponse::default()

@@ -13,6 +13,8 @@ pub struct MockLock {
     pub value: Bytes,
     pub min_commit_ts: u64,
     pub txn_size: u64,
+    /// With async commit: all other keys, in the primary's lock.
+    pub async_commit: Option<Vec<Bytes>>,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ fn info(key: &Bytes, lock: &MockLock) -> LockInfo {
         txn_size: lock.txn_size,
         lock_type: lock.op,
         min_commit_ts: lock.min_commit_ts,
+        use_async_commit: lock.async_commit.is_some(),
+        secondaries: lock.async_commit.clone().filter(|_| *key == lock.primary).unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -131,6 +135,7 @@ impl State {
                     value: mutation.value.clone(),
                     min_commit_ts: request.min_commit_ts,
                     txn_size: request.txn_size,
+                    async_commit: None,
                 };
                 self.locks.insert(mutation.key.clone(), lock);
             }
@@ -197,6 +202,11 @@ impl State {
         let (key, start_ts) = (&request.primary_key, request.lock_ts);
         let mut reply = CheckTxnStatusResponse::default();
         if let Some(mut lock) = self.own(key, start_ts).cloned() {
+            if lock.async_commit.is_some() && !request.force_sync_commit {
+                reply.lock_ttl = lock.ttl_ms;
+                reply.lock_info = Some(info(key, &lock));
+                return reply;
+            }
             if (lock.start_ts >> 18) + lock.ttl_ms < request.current_ts >> 18 {
                 self.rollback_key(key, start_ts);
                 reply.action = Action::TtlExpireRollback as i32;
@@ -221,6 +231,24 @@ impl State {
             } else {
                 let missing = TxnNotFound { start_ts, primary_key: key.clone() };
                 reply.error = Some(KeyError { txn_not_found: Some(missing), ..Default::default() });
+            }
+        }
+        reply
+    }
+
+    pub fn check_secondary_locks(&mut self, request: &CheckSecondaryLocksRequest) -> CheckSecondaryLocksResponse {
+        let mut reply = CheckSecondaryLocksResponse::default();
+        for key in &request.keys {
+            match self.own(key, request.start_version) {
+                Some(lock) => reply.locks.push(info(key, lock)),
+                None => {
+                    reply.locks.clear();
+                    reply.commit_ts = self.commit_of(key, request.start_version).unwrap_or_default();
+                    if reply.commit_ts == 0 {
+                        self.rollback_key(key, request.start_version);
+                    }
+                    return reply;
+                }
             }
         }
         reply

@@ -227,6 +227,9 @@ pub struct ReplicaRead {
     /// In an answer: what the leader has applied; 0: the sender does not lead.
     #[prost(uint64, tag = "4")]
     pub applied: u64,
+    /// In a question about a fresh read: what the leader's read gate is asked; 0: nothing.
+    #[prost(uint64, tag = "5")]
+    pub read_at: u64,
 }
 
 /// A follower's checksum.

@@ -26,6 +26,8 @@ struct Asking {
     waiting: Vec<Ticket>,
     /// The highest index that one of them may show; 0: a read.
     shown: u64,
+    /// The highest of what the leader's read gate is asked.
+    read_at: u64,
     sent: Option<Sent>,
 }
 
@@ -53,7 +55,7 @@ impl Asking {
     /// All tickets, which the caller answers.
     fn take(&mut self) -> Vec<Ticket> {
         let sent = self.sent.take().into_iter().flat_map(|sent| sent.tickets);
-        self.shown = 0;
+        (self.shown, self.read_at) = (0, 0);
         sent.chain(std::mem::take(&mut self.waiting)).collect()
     }
 }
@@ -70,12 +72,16 @@ impl ReplicaReads {
 
 impl Peer {
     /// A read at this replica, whether it leads or not.
-    pub fn replica_read(&mut self, epoch: Epoch, ticket: Ticket, out: &mut Outbox) {
+    pub fn replica_read(&mut self, epoch: Epoch, read_at: u64, ticket: Ticket, out: &mut Outbox) {
         if self.leads() {
             return self.read_barrier(epoch, ticket, out);
         }
         match RegionError::check_epoch(&self.region, epoch).and_then(|()| self.check_follows(out)) {
-            Ok(()) => self.replica_reads.reads.waiting.push(ticket),
+            Ok(()) => {
+                let reads = &mut self.replica_reads.reads;
+                reads.waiting.push(ticket);
+                reads.read_at = reads.read_at.max(read_at);
+            }
             Err(error) => out.answer(ticket, Answer::Refused(error)),
         }
     }
@@ -120,8 +126,8 @@ impl Peer {
         for asking in [&mut reads.reads, &mut reads.shows] {
             if asking.sent.is_none() && !asking.waiting.is_empty() {
                 reads.last_request += 1;
-                let shown = std::mem::take(&mut asking.shown);
-                let request = ReplicaRead { number: reads.last_request, shown, ..ReplicaRead::default() };
+                let (shown, read_at) = (std::mem::take(&mut asking.shown), std::mem::take(&mut asking.read_at));
+                let request = ReplicaRead { number: reads.last_request, shown, read_at, ..ReplicaRead::default() };
                 let tickets = std::mem::take(&mut asking.waiting);
                 asking.sent = Some(Sent { request, to: leader, at_tick: tick, tickets });
                 requests.push(request);
@@ -164,6 +170,9 @@ impl Peer {
             return self.send_replica_read(from, ReplicaRead { is_answer: true, ..message }, out);
         }
         self.wake(out.now);
+        if message.read_at != 0 && !out.read_gate.admits(&self.region, message.read_at) {
+            return; // The follower asks again at its next heartbeat.
+        }
         let waiter = Waiter::Replica { from, message };
         match message.shown {
             0 => self.ask_barrier(waiter, out),

@@ -30,7 +30,7 @@ use crate::families::Families;
 use crate::leadership::Leadership;
 use crate::memory::{Bounds, Memory, MemoryStatus};
 use crate::meta;
-use crate::outbox::{AppliedRegion, Outbox};
+use crate::outbox::{AppliedRegion, Outbox, ReadGate};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::recovery::Recovery;
@@ -131,6 +131,11 @@ impl Store {
         }
     }
 
+    /// Asks `gate` about reads of followers from now on.
+    pub fn set_read_gate(&mut self, gate: ReadGate) {
+        self.out.read_gate.0 = Some(gate);
+    }
+
     /// What to write, durably and at once, when a directory becomes a store. Every store of the cluster must get the
     /// same regions, without those in which it has no peer.
     pub fn bootstrap(families: &Families, identity: &StoreIdentity, regions: &[Region]) -> Commit {
@@ -176,8 +181,8 @@ impl Store {
             Event::ReadBarrier { region, epoch, ticket } => {
                 self.request(region, ticket, |peer, out| peer.read_barrier(epoch, ticket, out));
             }
-            Event::ReplicaRead { region, epoch, ticket } => {
-                self.request(region, ticket, |peer, out| peer.replica_read(epoch, ticket, out));
+            Event::ReplicaRead { region, epoch, read_at, ticket } => {
+                self.request(region, ticket, |peer, out| peer.replica_read(epoch, read_at, ticket, out));
             }
             Event::ReplicaShows { region, index, ticket } => {
                 self.request(region, ticket, |peer, out| peer.replica_shows(index, ticket, out));

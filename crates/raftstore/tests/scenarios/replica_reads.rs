@@ -5,14 +5,17 @@ use super::snapshots::leave_behind;
 use crate::cluster::families;
 use crate::cluster::node::Job;
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, small_config};
-use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, RegionError, StoreId, Ticket, meta, replica_id};
+use kontiki_raftstore::{
+    Answer, Config, Event, MemberChange, Peer, Region, RegionError, StoreId, Ticket, meta, replica_id,
+};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn ask_read(cluster: &mut Cluster, at: u64) -> Ticket {
     let ticket = cluster.new_read();
-    cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, ticket });
+    cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, read_at: 0, ticket });
     ticket
 }
 
@@ -257,4 +260,40 @@ fn replica_read_snapshot() {
         cluster.settle();
     }
     assert!(seen > 100, "installs were seen in {seen} steps");
+}
+
+#[test]
+fn the_leaders_gate_holds_reads_back_and_learns_the_highest_position() {
+    let mut cluster = Cluster::new(7, 3);
+    cluster.put_surely(b"k", b"1");
+    cluster.settle();
+    let leader = cluster.leader().expect("it leads");
+    let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let seen = asked.clone();
+    let gate = move |region: &Region, read_at: u64| {
+        assert_eq!(region.id, REGION);
+        let mut seen = seen.lock().expect("not poisoned");
+        seen.push(read_at);
+        seen.len() > 2
+    };
+    cluster.node(leader).store.as_mut().expect("it runs").set_read_gate(Arc::new(gate));
+    let follower = (1..=3).find(|id| *id != leader).expect("three stores");
+    let tickets: Vec<Ticket> = [5, 9, 7, 0]
+        .into_iter()
+        .map(|read_at| {
+            let ticket = cluster.new_read();
+            let event = Event::ReplicaRead { region: REGION, epoch: EPOCH, read_at, ticket };
+            cluster.node(follower).ask(ticket, event);
+            ticket
+        })
+        .collect();
+    let is_answered = |cluster: &Cluster| tickets.iter().all(|ticket| cluster.answers.contains_key(ticket));
+    cluster.until(20, "the gate opens", |cluster| is_answered(cluster));
+    assert!(tickets.iter().all(|ticket| is_ok(&cluster, *ticket)));
+    let asked = asked.lock().expect("not poisoned").clone();
+    assert!(asked.len() >= 3 && asked.iter().all(|read_at| *read_at == 9), "one question for all: {asked:?}");
+    // A read without a position does not ask it.
+    let ticket = ask_read(&mut cluster, follower);
+    cluster.until(20, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+    assert!(is_ok(&cluster, ticket));
 }

@@ -70,7 +70,7 @@ pub(super) struct Calls {
     calls: BTreeMap<u64, Call>,
     next_id: u64,
     /// The member of the placement group that a node outside the group asks next.
-    turn: usize,
+    turn: u64,
 }
 
 impl Calls {
@@ -78,6 +78,20 @@ impl Calls {
         // Half of the numbers remain, which is enough for any lifetime.
         Calls { calls: BTreeMap::new(), next_id: first_id >> 1, turn: 0 }
     }
+}
+
+/// The leader of the placement group as far as this node knows, or, for a node outside the group, one of its members,
+/// another one for each `turn`. `None`: no node leads, or this one.
+pub(super) fn placement_member(driver: &Driver, turn: u64) -> Option<StoreId> {
+    let own = driver.shared.store_id;
+    let member = match driver.shared.readers.region(PLACEMENT_REGION) {
+        Some((_, leader)) => leader.map(|peer| peer.store),
+        None => {
+            let count = placement_stores(&driver.config).count().max(1) as u64;
+            placement_stores(&driver.config).nth((turn % count) as usize)
+        }
+    };
+    member.filter(|store| *store != own)
 }
 
 impl Driver {
@@ -118,15 +132,10 @@ impl Driver {
             self.answer_call(id, None, now);
             return;
         }
-        let leader = match readers.region(PLACEMENT_REGION) {
-            Some((_, leader)) => leader.map(|peer| peer.store),
-            // No replica of the placement group here: ask its members in turn.
-            None => {
-                self.calls.turn = self.calls.turn.wrapping_add(1);
-                placement_stores(&self.config).nth(self.calls.turn % placement_stores(&self.config).count().max(1))
-            }
-        };
-        match leader.filter(|store| *store != self.shared.store_id) {
+        self.calls.turn = self.calls.turn.wrapping_add(1);
+        let member = placement_member(self, self.calls.turn);
+        let Some(call) = self.calls.calls.get_mut(&id) else { return };
+        match member {
             Some(to) => {
                 call.route = Route::Forwarded { resend_at: now.monotonic + RESEND_AFTER };
                 let timeout = call.deadline.saturating_sub(now.monotonic);

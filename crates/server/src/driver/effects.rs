@@ -257,6 +257,7 @@ impl Driver {
                 if region == PLACEMENT_REGION {
                     // An entry of this term is applied, so a state from now on holds every earlier leader's bounds.
                     self.surveys.placement(term);
+                    self.begin_detection();
                 } else {
                     self.send_heartbeats(now);
                 }

@@ -2,7 +2,7 @@
 //! read as before. The messages of raftstore and of placement, which these carry, have files in those crates.
 
 use super::membership::{Hello, Incarnation};
-use super::message::{Body, PlacementCall, PlacementReply, decode, encode};
+use super::message::{Body, CircleFound, PlacementCall, PlacementReply, Wait, decode, encode};
 use bytes::Bytes;
 use kontiki_env::testing::{check_golden, read_golden};
 use kontiki_placement::{Command, Outcome, Request, Response, SafePoint, StoreById};
@@ -35,6 +35,8 @@ fn name_of(body: &Body) -> &'static str {
         Body::Call(_) => "node-call",
         Body::Reply(_) => "node-reply",
         Body::Hello(_) => "node-hello",
+        Body::Wait(_) => "node-wait",
+        Body::CircleFound(_) => "node-circle-found",
     }
 }
 
@@ -50,6 +52,7 @@ fn messages_of_nodes() {
         recovery: None,
         lost: BTreeMap::new(),
     };
+    let wait = Wait { number: 77, store: 2, waiter: 1 << 50, holder: 300, key: "key".into(), has_ended: true, hops: 1 };
     let request = Request::from(Command::StoreById(StoreById { id: 300 }));
     let response = Response::from(Outcome::SafePoint(SafePoint { safe_point: 1 << 40 }));
     let bodies = [
@@ -57,6 +60,8 @@ fn messages_of_nodes() {
         Body::Call(PlacementCall { id: 77, timeout_ms: 1500, request: Some(request) }),
         Body::Reply(PlacementReply { id: 77, response: Some(response) }),
         Body::Hello(hello),
+        Body::Wait(wait.clone()),
+        Body::CircleFound(CircleFound { number: 77, chain: vec![wait] }),
     ];
     for body in bodies {
         let path = golden(name_of(&body));

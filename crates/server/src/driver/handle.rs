@@ -11,14 +11,17 @@ use super::snapshots::check_received;
 use crate::families;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
 use kontiki_env::Env;
-use kontiki_placement::{Request, Response};
+use kontiki_placement::{Command, Outcome, Request, Response, Timestamps};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
     CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
     ReplicaLag, Space, StoreId, ViewId, meta,
 };
+use kontiki_txn::{ConcurrencyManager, DeadlockDetector, Leadership, TimeStamp, WaitFor};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -36,6 +39,8 @@ pub(super) struct Shared {
     pub db: Db,
     pub env: Env,
     pub readers: Arc<Readers>,
+    /// The reads of this node, for transactions that compute their commit timestamp.
+    pub concurrency: Arc<ConcurrencyManager>,
     pub counters: Arc<Counters>,
     /// What is served of the regions that this node leads.
     pub served: Arc<ServedTable>,
@@ -48,8 +53,6 @@ pub(super) struct Shared {
     pub recovery: Mutex<Recovery>,
     /// What a read has met, once one has met damaged data.
     pub damage: Mutex<Option<String>>,
-    /// Learns the timestamp of each round of safe timestamps.
-    pub rounds: Mutex<Option<RoundObserver>>,
     /// How far raft logs are behind. Written by the driver.
     pub lag: Mutex<Arc<LagReport>>,
     /// Wakes the tasks that wait for a change of a region's leader.
@@ -176,11 +179,6 @@ impl RegionContext {
     }
 }
 
-/// Called with the timestamp of a round of safe timestamps before its views are taken. From then on no transaction may
-/// choose a commit timestamp at or below it by itself. Returns the lowest start timestamp of the transactions which have
-/// done so and whose locks are on their way to the replicas.
-pub type RoundObserver = Arc<dyn Fn(u64) -> Option<u64> + Send + Sync>;
-
 /// A consistent state that contains everything acknowledged before it was requested.
 pub struct RegionView {
     /// The region as it was then: keys are checked against it.
@@ -293,12 +291,17 @@ impl NodeHandle {
 
     /// A view that contains every write acknowledged before this call, by any leader.
     pub async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
+        self.view_for(context, 0).await
+    }
+
+    /// The same for a transactional read at this timestamp; 0: for another one.
+    async fn view_for(&self, context: &RegionContext, read_at: u64) -> Result<RegionView, NodeError> {
         let shared = &self.shared;
         if let Some(ts) = context.stale_ts() {
             return self.stale_view(context, ts);
         }
         if context.at_any_replica && !shared.leads(context.region) {
-            return self.replica_view(context).await;
+            return self.replica_view(context, read_at).await;
         }
         let clock = || shared.env.clock.monotonic();
         match shared.readers.read(context.region, context.epoch, clock, || shared.db.snapshot()) {
@@ -331,9 +334,9 @@ impl NodeHandle {
 
     /// The same at a replica that does not lead: it asks the leader what the view has to hold, and whether it may show
     /// all that it holds (docs/internals/replica-reads.md).
-    async fn replica_view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
+    async fn replica_view(&self, context: &RegionContext, read_at: u64) -> Result<RegionView, NodeError> {
         let (shared, region) = (&self.shared, context.region);
-        let leader_has = self.ask(|reply| Input::ReplicaRead { region, epoch: context.epoch, reply }).await?;
+        let leader_has = self.ask(|reply| Input::ReplicaRead { region, epoch: context.epoch, read_at, reply }).await?;
         let missing = RegionError::RegionNotFound { region };
         let (snapshot, here) = shared.readers.view_of_replica(region, || shared.db.snapshot()).ok_or(missing)?;
         RegionError::check_epoch(&here, context.epoch)?;
@@ -558,11 +561,6 @@ impl NodeHandle {
         self.shared.leader_terms.lock().get(&region).copied()
     }
 
-    /// Sets the function that learns the timestamps of rounds.
-    pub fn observe_rounds(&self, observer: RoundObserver) {
-        *self.shared.rounds.lock() = Some(observer);
-    }
-
     /// The lowest of the timestamps up to which the replicas here can be read, of the regions with keys in this range
     /// (an empty end is unbounded) that have one.
     pub fn safe_ts(&self, start: &[u8], end: &[u8]) -> Option<u64> {
@@ -624,10 +622,35 @@ impl NodeHandle {
         &self.shared.counters
     }
 
+    /// The reads of this node, and the locks that are on their way to the replicas.
+    pub fn concurrency(&self) -> Arc<ConcurrencyManager> {
+        self.shared.concurrency.clone()
+    }
+
+    /// Detects deadlocks among the transactions of all stores.
+    pub fn detector(&self) -> Arc<dyn DeadlockDetector> {
+        Arc::new(Detector(self.shared.inbox.clone()))
+    }
+
     /// The node's engine, for statistics and tests. Data goes through [`NodeHandle::propose`] and
     /// [`NodeHandle::view`]: a direct write would not be replicated.
     pub fn db(&self) -> &Db {
         &self.shared.db
+    }
+}
+
+/// Reports waits to the driver.
+struct Detector(Arc<Inbox>);
+
+impl DeadlockDetector for Detector {
+    fn detect(&self, wait: WaitFor) -> BoxFuture<'static, Option<Vec<WaitFor>>> {
+        let (found, circle) = oneshot::channel();
+        self.0.push(Input::WaitBegins { wait, found });
+        Box::pin(async move { circle.await.ok() })
+    }
+
+    fn forget(&self, wait: WaitFor) {
+        self.0.push(Input::WaitEnds { wait });
     }
 }
 
@@ -638,6 +661,23 @@ impl kontiki_txn::Replicated for NodeHandle {
 
     async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         NodeHandle::view(self, context).await
+    }
+
+    async fn view_at(&self, context: &RegionContext, ts: TimeStamp) -> Result<RegionView, NodeError> {
+        self.view_for(context, if ts.is_max() { 0 } else { ts.0 }).await
+    }
+
+    fn leadership(&self, context: &RegionContext) -> Option<Leadership> {
+        let (region, version) = (context.region.0, context.epoch.version);
+        context.bound_term().map(|term| Leadership { region, term, version })
+    }
+
+    async fn timestamp(&self) -> Result<TimeStamp, NodeError> {
+        let request = Command::Timestamps(Timestamps { count: 1 });
+        match self.placement(request.into()).await?.outcome {
+            Some(Outcome::Timestamps(granted)) => Ok(TimeStamp::compose(granted.physical_ms, granted.logical)),
+            _ => Err(NodeError::Busy("placement gave no timestamp")),
+        }
     }
 
     async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {

@@ -15,6 +15,7 @@ use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use kontiki_raftstore::{CheckOutcome, Epoch, ReadId, Region, RegionId, ReplicaLag, SafeTsClaim, StoreId, ViewId};
+use kontiki_txn::WaitFor;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -76,12 +77,21 @@ pub(super) enum Input {
     ReplicaRead {
         region: RegionId,
         epoch: Epoch,
+        read_at: u64,
         reply: Reply<u64>,
     },
     ReplicaShows {
         region: RegionId,
         index: u64,
         reply: Reply<u64>,
+    },
+    /// A transaction waits for another one; the channel gets the circle that this closes, if any.
+    WaitBegins {
+        wait: WaitFor,
+        found: oneshot::Sender<Vec<WaitFor>>,
+    },
+    WaitEnds {
+        wait: WaitFor,
     },
     Placement {
         request: Request,

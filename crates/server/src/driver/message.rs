@@ -2,8 +2,8 @@
 //!
 //! Encoding (protobuf): `NodeMessage` holds one of `raft` #1 (an encoded `StoreMessage` of raftstore, opaque here),
 //! `call` #2 { `id` #1 u64, `timeout_ms` #2 u64, `request` #3 }, `reply` #4 { `id` #1 u64, `response` #2, absent when
-//! the asked node does not lead placement }, `hello` #5 (see `membership`). The transport reports which store a message
-//! came from.
+//! the asked node does not lead placement }, `hello` #5 (see `membership`), `wait` #6 and `circle_found` #7 (see
+//! `deadlocks`; an older node ignores them). The transport reports which store a message came from.
 
 use super::membership::Hello;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use prost::Message;
 /// One message between nodes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NodeMessage {
-    #[prost(oneof = "Body", tags = "1, 2, 4, 5")]
+    #[prost(oneof = "Body", tags = "1, 2, 4, 5, 6, 7")]
     pub body: Option<Body>,
 }
 
@@ -32,6 +32,49 @@ pub(super) enum Body {
     /// A node's report of its directory.
     #[prost(message, tag = "5")]
     Hello(Hello),
+    /// A transaction waits for another one, or has ended to.
+    #[prost(message, tag = "6")]
+    Wait(Wait),
+    /// A wait closes a circle.
+    #[prost(message, tag = "7")]
+    CircleFound(CircleFound),
+}
+
+/// For the leader of the placement group, which detects deadlocks; and one wait of a circle.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Wait {
+    /// Chosen by the node of the wait; 0 if it ends.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// That node.
+    #[prost(uint64, tag = "2")]
+    pub store: u64,
+    /// The transaction that waits, by its start timestamp.
+    #[prost(uint64, tag = "3")]
+    pub waiter: u64,
+    /// The one that holds the key.
+    #[prost(uint64, tag = "4")]
+    pub holder: u64,
+    /// The user key.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub key: Bytes,
+    /// It waits no more.
+    #[prost(bool, tag = "6")]
+    pub has_ended: bool,
+    /// How often it was forwarded.
+    #[prost(uint32, tag = "7")]
+    pub hops: u32,
+}
+
+/// A wait closes a circle.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CircleFound {
+    /// Of the wait.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The other waits of the circle, from the holder of the key to the transaction that waits.
+    #[prost(message, repeated, tag = "2")]
+    pub chain: Vec<Wait>,
 }
 
 /// A placement call from another node.

@@ -36,6 +36,7 @@ mod checks;
 mod checksums;
 mod convert;
 mod counters;
+mod deadlocks;
 mod effects;
 mod entry_reads;
 mod error;
@@ -76,7 +77,7 @@ pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
 pub use handle::{
-    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView, RoundObserver,
+    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView,
 };
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
@@ -234,6 +235,7 @@ pub struct Driver {
     pending: PendingTable,
     calls: Calls,
     splits: split::Splits,
+    deadlocks: deadlocks::Deadlocks,
     heartbeats: Heartbeats,
     snapshots: Snapshots,
     formation: Formation,
@@ -386,6 +388,7 @@ impl Driver {
         self.retry_persist();
         self.check_log_disk(now);
         self.tend_calls(now, false);
+        self.tend_deadlocks(now);
         if self.formation.membership.is_member() {
             self.send_heartbeats(now);
         }
@@ -418,14 +421,16 @@ impl Driver {
                 let ticket = self.pending.add(Pending::Barrier(reply));
                 self.store.handle(Event::ReadBarrier { region, epoch, ticket }, now.monotonic);
             }
-            Input::ReplicaRead { region, epoch, reply } => {
+            Input::ReplicaRead { region, epoch, read_at, reply } => {
                 let ticket = self.pending.add(Pending::Barrier(reply));
-                self.store.handle(Event::ReplicaRead { region, epoch, ticket }, now.monotonic);
+                self.store.handle(Event::ReplicaRead { region, epoch, read_at, ticket }, now.monotonic);
             }
             Input::ReplicaShows { region, index, reply } => {
                 let ticket = self.pending.add(Pending::Barrier(reply));
                 self.store.handle(Event::ReplicaShows { region, index, ticket }, now.monotonic);
             }
+            Input::WaitBegins { wait, found } => self.wait_begins(wait, found, now),
+            Input::WaitEnds { wait } => self.wait_ends(wait),
             Input::Placement { request, deadline, reply } => {
                 self.start_call(Origin::Local(reply), request, deadline, now);
             }
@@ -489,6 +494,8 @@ impl Driver {
             }
             Some(Body::Call(call)) => self.call_forwarded_here(from, call, now),
             Some(Body::Reply(reply)) => self.call_answered_there(reply, now),
+            Some(Body::Wait(wait)) => self.wait_reported(wait, now),
+            Some(Body::CircleFound(circle)) => self.circle_found(circle),
             None => self.shared.counters.messages_malformed.increment(),
         }
     }
@@ -557,3 +564,5 @@ mod several_nodes_test;
 #[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;
+#[cfg(test)]
+mod transactions_test;

@@ -27,11 +27,13 @@ use super::surveys::Surveys;
 use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
 use crate::families::{FAMILIES, served_families};
-use kontiki_engine::{Db, Durability, Options, inspect};
+use crate::planted::{self, Bug};
+use kontiki_engine::{Db, Durability, Options, Range, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
-use kontiki_raftstore::{Config, Store, StoreId};
+use kontiki_raftstore::{Config, ReadGate, Store, StoreId};
+use kontiki_txn::{ConcurrencyManager, TimeStamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,17 +158,31 @@ fn open_engine(
     Ok(Opened { raft, placement, db, installer, replay_bytes_max })
 }
 
+/// What this node, as a leader, does about a transactional read of a follower: it takes it into account as if it served
+/// the read itself, and lets it wait for the locks that it may have to see.
+fn read_gate(concurrency: Arc<ConcurrencyManager>) -> ReadGate {
+    Arc::new(move |region, read_at| {
+        if planted::is_set(Bug::ForgetReplicaReads) {
+            return true;
+        }
+        let (ts, range) = (TimeStamp(read_at), Range::region(&region.start_key, &region.end_key));
+        concurrency.observe(ts);
+        concurrency.memory_locks().permit_read(&range, ts)
+    })
+}
+
 /// The state that the driver shares with its handles.
 fn share(
     env: &Env,
     config: &NodeConfig,
     db: Db,
-    (inbox, counters): (Arc<Inbox>, Arc<Counters>),
+    (inbox, counters, concurrency): (Arc<Inbox>, Arc<Counters>, Arc<ConcurrencyManager>),
     (store, formation, snapshots, region_loads): (&Store, &Formation, &Snapshots, &RegionLoads),
 ) -> Shared {
     Shared {
         served: region_loads.table(),
         inbox,
+        concurrency,
         db,
         env: env.clone(),
         readers: store.readers(),
@@ -176,7 +192,6 @@ fn share(
         stops_leading: Default::default(),
         damage: Default::default(),
         lag: Default::default(),
-        rounds: Default::default(),
         leader_news: Default::default(),
         stopped: Default::default(),
         recovery: Default::default(),
@@ -211,6 +226,8 @@ impl Driver {
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
         let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
+        let concurrency: Arc<ConcurrencyManager> = Arc::default();
+        store.set_read_gate(read_gate(concurrency.clone()));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
@@ -218,7 +235,7 @@ impl Driver {
         let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);
-        let shared = Arc::new(share(env, &config, db.clone(), (inbox, counters), parts));
+        let shared = Arc::new(share(env, &config, db.clone(), (inbox, counters, concurrency), parts));
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
@@ -240,6 +257,7 @@ impl Driver {
             log_disk: LogDisk::default(),
             pending: PendingTable::default(),
             calls: Calls::new(rng.next_u64()),
+            deadlocks: Default::default(),
             splits: Default::default(),
             heartbeats: Heartbeats::new(monotonic),
             snapshots,

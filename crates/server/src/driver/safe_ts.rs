@@ -5,6 +5,7 @@ use super::calls::Origin;
 use crate::planted::{self, Bug};
 use kontiki_placement::{Command, LOGICAL_BITS, Now, Outcome, Request, Response, Timestamps};
 use kontiki_raftstore::{Event, SafeTsTask};
+use kontiki_txn::TimeStamp;
 use std::time::Duration;
 
 /// How long a round waits for its timestamp.
@@ -33,11 +34,10 @@ impl Driver {
     pub(super) fn find_oldest_locks(&mut self, mut tasks: Vec<SafeTsTask>) {
         // In this order, as a read does it: no transaction chooses a commit timestamp at or below the round's any more;
         // one that has chosen one before is on its way, or its lock is in the view.
-        let observer = self.shared.rounds.lock().clone();
         for task in &mut tasks {
-            let lowest = observer.as_ref().and_then(|observer| observer(task.ts));
+            let lowest = self.shared.concurrency.begin_round(TimeStamp(task.ts));
             if let Some(lowest) = lowest.filter(|_| !planted::is_set(Bug::SafeTsPastLocks)) {
-                task.ts = task.ts.min(lowest.saturating_sub(1));
+                task.ts = task.ts.min(lowest.0.saturating_sub(1));
             }
         }
         self.oldest_locks.begin(tasks, self.db.snapshot());

@@ -50,6 +50,11 @@ impl From<Failure<NodeError>> for Refusal {
         match failure {
             Failure::Keys(errors) => Refusal::Keys(errors),
             Failure::Replicated(error) => error.into(),
+            Failure::NoTimestamp(error) => {
+                let max_timestamp_not_synced = Some(errorpb::MaxTimestampNotSynced {});
+                let message = format!("the leader needs a timestamp for its first such commit: {error}; try again");
+                Refusal::Region(Box::new(errorpb::Error { max_timestamp_not_synced, ..with(message) }))
+            }
             other => Refusal::Text(other.to_string()),
         }
     }

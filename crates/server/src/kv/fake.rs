@@ -1,14 +1,14 @@
 //! A node that is a map: what the tests of this folder run over.
 
 use crate::api::{Node, RetryBudget};
-use crate::driver::{NodeError, RegionContext, RoundObserver, Sample};
+use crate::driver::{NodeError, RegionContext, Sample};
 use crate::kv::Kv;
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
 use kontiki_placement::{Request, Response};
 use kontiki_proto::{kvrpcpb, metapb};
 use kontiki_raftstore::{CheckOutcome, Epoch, Peer, PeerId, Region, RegionError, RegionId, Space, StoreId};
-use kontiki_txn::{Replicated, memcomparable_encode};
+use kontiki_txn::{ConcurrencyManager, Leadership, Replicated, TimeStamp, memcomparable_encode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -39,10 +39,12 @@ pub struct State {
     /// What placement answers, in order.
     pub placement: VecDeque<Result<Response, NodeError>>,
     pub placement_requests: Vec<Request>,
+    /// What the oracle says; 0: nothing.
+    pub oracle: u64,
+    pub concurrency: Arc<ConcurrencyManager>,
     pub leader_news: watch::Sender<()>,
     /// Up to where it can be read without a leader.
     pub safe_ts: u64,
-    pub rounds: Option<RoundObserver>,
     /// What was reported as served: the region, bytes, and a sample of each request.
     pub served: Vec<(RegionId, u64, Vec<Sample>)>,
 }
@@ -142,6 +144,17 @@ impl Replicated for FakeNode {
         }
     }
 
+    fn leadership(&self, context: &RegionContext) -> Option<Leadership> {
+        Some(Leadership { region: context.region.0, term: 1, version: context.epoch.version })
+    }
+
+    async fn timestamp(&self) -> Result<TimeStamp, NodeError> {
+        match self.state.lock().oracle {
+            0 => Err(NodeError::Timeout),
+            ts => Ok(TimeStamp(ts)),
+        }
+    }
+
     async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {
         batch.validate()?;
         let mut state = self.state.lock();
@@ -169,6 +182,10 @@ impl Node for FakeNode {
         self.state.lock().served.push((region, bytes, (0..requests).map(sample).collect()));
     }
 
+    fn concurrency(&self) -> Arc<ConcurrencyManager> {
+        self.state.lock().concurrency.clone()
+    }
+
     fn store_id(&self) -> StoreId {
         StoreId(1)
     }
@@ -183,10 +200,6 @@ impl Node for FakeNode {
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.state.lock().regions.get(&region).cloned()
-    }
-
-    fn observe_rounds(&self, observer: RoundObserver) {
-        self.state.lock().rounds = Some(observer);
     }
 
     fn safe_ts(&self, _: &[u8], _: &[u8]) -> Option<u64> {

@@ -26,8 +26,7 @@ pub use answer_budget::ANSWER_BYTES_MAX;
 
 use crate::api::{Node, RetryBudget};
 use answer_budget::LargeAnswers;
-use kontiki_txn::{Detach, Scheduler, TimeStamp};
-use std::sync::Arc;
+use kontiki_txn::{Detach, Scheduler, Surroundings};
 
 /// The key-value requests of one node. Cheap to clone.
 #[derive(Clone)]
@@ -41,14 +40,15 @@ pub struct Kv<N: Node> {
 impl<N: Node> Kv<N> {
     /// Serves `node`. `detach` runs replications whose callers were dropped.
     pub fn new(node: N, retry_budget: RetryBudget, detach: Detach) -> Kv<N> {
-        let scheduler = Scheduler::new(node.clone(), detach);
-        let concurrency = scheduler.concurrency().clone();
-        node.observe_rounds(Arc::new(move |ts| {
-            concurrency.observe(TimeStamp(ts));
-            // No transaction of this version chooses its commit timestamp by itself.
-            None
-        }));
+        let (sleep, detector, concurrency) = (retry_budget.pause.clone(), node.detector(), node.concurrency());
+        let surroundings = Surroundings { detach, sleep, detector, concurrency };
+        let scheduler = Scheduler::new(node.clone(), surroundings);
         Kv { scheduler, node, retry_budget, large: LargeAnswers::default() }
+    }
+
+    /// Requests that wait for keys which other transactions have locked.
+    pub fn lock_waiters(&self) -> usize {
+        self.scheduler.lock_waiters()
     }
 
     /// Transactional commands that hold latches or wait for them.
@@ -61,5 +61,7 @@ impl<N: Node> Kv<N> {
 pub(crate) mod fake;
 #[cfg(test)]
 mod raw_test;
+#[cfg(test)]
+mod txn_commit_test;
 #[cfg(test)]
 mod txn_test;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use kontiki_engine::Range;
 use kontiki_proto::kvrpcpb::{self, ApiVersion, IsolationLevel};
 use kontiki_txn::{
-    BatchRollback, CheckTxnStatus, Cleanup, Commit, Failure, Isolation, ReadOptions, ResolveLock, Scan, ScanLock,
-    TimeStamp, TxnHeartBeat, user_range,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Failure, Isolation, PessimisticRollback,
+    ReadOptions, ResolveLock, Scan, ScanLock, SecondaryStatus, TimeStamp, TxnHeartBeat, user_range,
 };
 use std::collections::BTreeMap;
 
@@ -265,6 +265,72 @@ impl<N: Node> Kv<N> {
         self.routed(Purpose::Write, &request.context, |route| async move {
             in_region(&route, [&command.primary])?;
             self.scheduler.txn_heart_beat(&route.context, command.clone()).await
+        })
+        .await
+    }
+
+    /// KvPessimisticLock: locks keys before it is known what the transaction writes; may wait for other transactions.
+    pub async fn pessimistic_lock(&self, request: kvrpcpb::PessimisticLockRequest) -> kvrpcpb::PessimisticLockResponse {
+        self.try_pessimistic_lock(request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_pessimistic_lock(
+        &self,
+        request: kvrpcpb::PessimisticLockRequest,
+    ) -> Result<kvrpcpb::PessimisticLockResponse, Refusal> {
+        check(&request.context)?;
+        let (context, wait) = (request.context.clone(), convert::lock_wait(request.wait_timeout));
+        let command = &convert::pessimistic_lock(request)?;
+        let locked = self
+            .routed(Purpose::Write, &context, |route| async move {
+                in_region(&route, command.keys.iter().map(|key| &key.key))?;
+                self.scheduler.pessimistic_lock(&route.context, command.clone(), wait).await
+            })
+            .await?;
+        let bytes = command.keys.iter().map(|key| key.key.len()).sum();
+        self.served_keys(&context, KeySpace::Txn, &command.keys, |key| &key.key, bytes);
+        Ok(convert::locked(command, locked))
+    }
+
+    /// KVPessimisticRollback: gives pessimistic locks back.
+    pub async fn pessimistic_rollback(
+        &self,
+        request: kvrpcpb::PessimisticRollbackRequest,
+    ) -> kvrpcpb::PessimisticRollbackResponse {
+        self.try_pessimistic_rollback(request).await.map_or_else(Into::into, |()| Default::default())
+    }
+
+    async fn try_pessimistic_rollback(&self, request: kvrpcpb::PessimisticRollbackRequest) -> Result<(), Refusal> {
+        check(&request.context)?;
+        let command = &PessimisticRollback {
+            keys: request.keys,
+            start_ts: TimeStamp(request.start_version),
+            for_update_ts: TimeStamp(request.for_update_ts),
+        };
+        self.routed(Purpose::Write, &request.context, |route| async move {
+            in_region(&route, &command.keys)?;
+            self.scheduler.pessimistic_rollback(&route.context, command.clone()).await
+        })
+        .await
+    }
+
+    /// KvCheckSecondaryLocks: whether these keys of an async commit are all prewritten; decides it if not.
+    pub async fn check_secondary_locks(
+        &self,
+        request: kvrpcpb::CheckSecondaryLocksRequest,
+    ) -> kvrpcpb::CheckSecondaryLocksResponse {
+        self.try_check_secondary_locks(request).await.map_or_else(Into::into, convert::secondaries)
+    }
+
+    async fn try_check_secondary_locks(
+        &self,
+        request: kvrpcpb::CheckSecondaryLocksRequest,
+    ) -> Result<SecondaryStatus, Refusal> {
+        check(&request.context)?;
+        let command = &CheckSecondaryLocks { keys: request.keys, start_ts: TimeStamp(request.start_version) };
+        self.routed(Purpose::Write, &request.context, |route| async move {
+            in_region(&route, &command.keys)?;
+            self.scheduler.check_secondary_locks(&route.context, command.clone()).await
         })
         .await
     }

@@ -1,26 +1,40 @@
 //! Between the wire's transactional messages and the commands and answers of `txn`.
 
 use super::Refusal;
-use kontiki_proto::kvrpcpb::{self, Op};
+use bytes::Bytes;
+use kontiki_proto::kvrpcpb::prewrite_request::PessimisticAction as WireAction;
+use kontiki_proto::kvrpcpb::{self, Op, PessimisticLockWakeUpMode as WakeUpMode};
 use kontiki_txn::{
-    Assertion, AssertionLevel, ConflictReason, KeyError, LockInfo, LockKind, Mutation, MutationOp, Pair, Prewrite,
-    StatusAction, TimeStamp, TxnStatus,
+    Assertion, AssertionLevel, ConflictReason, KeyError, KeyToLock, LOCK_WAIT_MAX, LockInfo, LockKind, LockedKey,
+    Mutation, MutationOp, Pair, PessimisticAction, PessimisticLock, Prewrite, SecondaryStatus, StatusAction, TimeStamp,
+    TxnStatus, WaitFor,
 };
+use std::time::Duration;
 
 /// A prewrite command; the text of the refusal names what is not supported.
 pub(super) fn prewrite(request: kvrpcpb::PrewriteRequest) -> Result<Prewrite, Refusal> {
-    // The protocol permits declining these by returning no timestamp. But a known client treats the decline of an async
-    // commit as success, and reports a commit that never happens: an error is the only answer that it understands.
-    if request.use_async_commit || request.try_one_pc {
-        let text = "async commit and one-phase commit are not supported yet; commit in two phases";
-        return Err(Refusal::Text(text.into()));
-    }
     let assertion_level = match request.assertion_level() {
         kvrpcpb::AssertionLevel::Off => AssertionLevel::Off,
         kvrpcpb::AssertionLevel::Fast => AssertionLevel::Fast,
         kvrpcpb::AssertionLevel::Strict => AssertionLevel::Strict,
     };
-    let mutations = request.mutations.into_iter().map(mutation).collect::<Result<_, _>>()?;
+    let mut mutations = request.mutations.into_iter().map(mutation).collect::<Result<Vec<_>, _>>()?;
+    for (mutation, action) in mutations.iter_mut().zip(&request.pessimistic_actions) {
+        mutation.pessimistic = match WireAction::try_from(*action) {
+            Ok(WireAction::SkipPessimisticCheck) => PessimisticAction::Skip,
+            Ok(WireAction::DoPessimisticCheck) => PessimisticAction::CheckLock,
+            Ok(WireAction::DoConstraintCheck) => PessimisticAction::CheckConflict,
+            Err(_) => return Err(Refusal::Text(format!("there is no pessimistic action {action}"))),
+        };
+    }
+    let count = mutations.len();
+    for constraint in &request.for_update_ts_constraints {
+        let Some(mutation) = mutations.get_mut(constraint.index as usize) else {
+            let text = format!("a for_update_ts constraint of mutation {}; there are {count}", constraint.index);
+            return Err(Refusal::Text(text));
+        };
+        mutation.expected_for_update_ts = Some(TimeStamp(constraint.expected_for_update_ts));
+    }
     Ok(Prewrite {
         mutations,
         primary: request.primary_lock,
@@ -31,7 +45,9 @@ pub(super) fn prewrite(request: kvrpcpb::PrewriteRequest) -> Result<Prewrite, Re
         for_update_ts: TimeStamp(request.for_update_ts),
         assertion_level,
         use_async_commit: request.use_async_commit,
+        secondaries: request.secondaries,
         try_one_pc: request.try_one_pc,
+        max_commit_ts: TimeStamp(request.max_commit_ts),
     })
 }
 
@@ -49,7 +65,80 @@ fn mutation(wire: kvrpcpb::Mutation) -> Result<Mutation, Refusal> {
         Ok(Op::CheckNotExists) => MutationOp::CheckNotExists,
         _ => return Err(Refusal::Text(format!("a prewrite cannot hold a mutation of kind {}", wire.op))),
     };
-    Ok(Mutation { key: wire.key, op, assertion })
+    let (pessimistic, expected_for_update_ts) = (PessimisticAction::Skip, None);
+    Ok(Mutation { key: wire.key, op, assertion, pessimistic, expected_for_update_ts })
+}
+
+/// A request for pessimistic locks.
+pub(super) fn pessimistic_lock(request: kvrpcpb::PessimisticLockRequest) -> Result<PessimisticLock, Refusal> {
+    let allow_conflict = request.wake_up_mode() == WakeUpMode::WakeUpModeForceLock;
+    let key = |mutation: kvrpcpb::Mutation| match Op::try_from(mutation.op) {
+        // Clients set no operation that means anything here, but one kind of them is not served.
+        Ok(Op::SharedLock | Op::SharedPessimisticLock) => {
+            Err(Refusal::Text("shared locks are not supported; lock the key exclusively".into()))
+        }
+        _ => {
+            let must_not_exist = mutation.assertion() == kvrpcpb::Assertion::NotExist;
+            Ok(KeyToLock { key: mutation.key, must_not_exist })
+        }
+    };
+    Ok(PessimisticLock {
+        keys: request.mutations.into_iter().map(key).collect::<Result<_, _>>()?,
+        primary: request.primary_lock,
+        start_ts: TimeStamp(request.start_version),
+        ttl_ms: request.lock_ttl,
+        for_update_ts: TimeStamp(request.for_update_ts),
+        min_commit_ts: TimeStamp(request.min_commit_ts),
+        return_values: request.return_values,
+        check_existence: request.check_existence,
+        lock_only_if_exists: request.lock_only_if_exists,
+        allow_conflict,
+    })
+}
+
+/// How long a request may wait for locks; `None`: not at all.
+pub(super) fn lock_wait(wait_timeout_ms: i64) -> Option<Duration> {
+    match u64::try_from(wait_timeout_ms) {
+        Err(_) => None,
+        Ok(0) => Some(LOCK_WAIT_MAX),
+        Ok(timeout_ms) => Some(Duration::from_millis(timeout_ms)),
+    }
+}
+
+/// The answer for locked keys: lists in the order of the request, or empty ones.
+pub(super) fn locked(command: &PessimisticLock, locked: Vec<LockedKey>) -> kvrpcpb::PessimisticLockResponse {
+    let mut reply = kvrpcpb::PessimisticLockResponse::default();
+    if command.allow_conflict {
+        let result = |key: LockedKey| kvrpcpb::PessimisticLockKeyResult {
+            r#type: match key.conflict_ts.0 {
+                0 => kvrpcpb::PessimisticLockKeyResultType::LockResultNormal,
+                _ => kvrpcpb::PessimisticLockKeyResultType::LockResultLockedWithConflict,
+            } as i32,
+            value: key.value.unwrap_or_default(),
+            existence: key.exists,
+            locked_with_conflict_ts: key.conflict_ts.0,
+        };
+        reply.results = locked.into_iter().map(result).collect();
+        return reply;
+    }
+    if command.return_values || command.check_existence {
+        reply.not_founds = locked.iter().map(|key| !key.exists).collect();
+    }
+    if command.return_values {
+        reply.values = locked.into_iter().map(|key| key.value.unwrap_or_default()).collect();
+    }
+    reply
+}
+
+/// The answer about the keys of an async commit.
+pub(super) fn secondaries(status: SecondaryStatus) -> kvrpcpb::CheckSecondaryLocksResponse {
+    let mut reply = kvrpcpb::CheckSecondaryLocksResponse::default();
+    match status {
+        SecondaryStatus::Locked(locks) => reply.locks = locks.iter().map(lock_info).collect(),
+        SecondaryStatus::Committed(commit_ts) => reply.commit_ts = commit_ts.0,
+        SecondaryStatus::RolledBack => {}
+    }
+    reply
 }
 
 /// A pair of a read: the value, or the lock that blocks the read, with its key in either case.
@@ -119,6 +208,7 @@ pub(super) fn key_error(error: &KeyError) -> kvrpcpb::KeyError {
         KeyError::WriteConflict { start_ts, conflict_start_ts, conflict_commit_ts, key, primary, reason } => {
             let reason = match reason {
                 ConflictReason::Optimistic => kvrpcpb::write_conflict::Reason::Optimistic,
+                ConflictReason::PessimisticRetry => kvrpcpb::write_conflict::Reason::PessimisticRetry,
                 ConflictReason::SelfRolledBack => kvrpcpb::write_conflict::Reason::SelfRolledBack,
             };
             wire.retryable = error.to_string();
@@ -150,8 +240,40 @@ pub(super) fn key_error(error: &KeyError) -> kvrpcpb::KeyError {
         KeyError::PrimaryMismatch(lock) => {
             wire.primary_mismatch = Some(kvrpcpb::PrimaryMismatch { lock_info: Some(lock_info(lock)) });
         }
+        KeyError::AssertionFailed { start_ts, key, assertion, existing_start_ts, existing_commit_ts } => {
+            let assertion = match assertion {
+                Assertion::None => kvrpcpb::Assertion::None,
+                Assertion::Exist => kvrpcpb::Assertion::Exist,
+                Assertion::NotExist => kvrpcpb::Assertion::NotExist,
+            };
+            wire.assertion_failed = Some(kvrpcpb::AssertionFailed {
+                start_ts: start_ts.0,
+                key: key.clone(),
+                assertion: assertion as i32,
+                existing_start_ts: existing_start_ts.0,
+                existing_commit_ts: existing_commit_ts.0,
+            });
+        }
+        KeyError::Deadlock { waits_for, key, wait_chain } => {
+            wire.deadlock = Some(deadlock(*waits_for, key, wait_chain))
+        }
         // Everything else ends the transaction.
         other => wire.abort = other.to_string(),
     }
     wire
+}
+
+fn deadlock(waits_for: TimeStamp, key: &Bytes, wait_chain: &[WaitFor]) -> kvrpcpb::Deadlock {
+    let entry = |wait: &WaitFor| kvrpcpb::WaitForEntry {
+        txn: wait.waiter.0,
+        wait_for_txn: wait.holder.0,
+        key: wait.key.clone(),
+        ..Default::default()
+    };
+    kvrpcpb::Deadlock {
+        lock_ts: waits_for.0,
+        lock_key: key.clone(),
+        wait_chain: wait_chain.iter().map(entry).collect(),
+        ..Default::default()
+    }
 }

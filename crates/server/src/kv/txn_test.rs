@@ -193,19 +193,6 @@ async fn keys_are_checked_in_their_encoding_and_unknown_outcomes_are_asked_again
     assert!(kv.get(v3).await.error.unwrap().abort.contains("API version"));
 }
 
-/// A known client treats a declined async commit as a commit: nothing would ever be committed, but it reports success.
-#[tokio::test]
-async fn commits_that_are_not_served_are_refused_and_lock_nothing() {
-    let kv = FakeNode::new().kv();
-    let asynchronous = PrewriteRequest { use_async_commit: true, ..prewrite("a", "1", 10) };
-    let in_one_phase = PrewriteRequest { try_one_pc: true, ..prewrite("a", "1", 10) };
-    for request in [asynchronous, in_one_phase] {
-        let errors = kv.prewrite(request).await.errors;
-        assert!(errors.len() == 1 && errors[0].abort.contains("two phases"), "{errors:?}");
-    }
-    assert!(kv.get(get("a", 12)).await.not_found);
-}
-
 fn stale_get(key: &'static str, version: u64) -> GetRequest {
     let context = context(LEFT).map(|context| Context { stale_read: true, ..context });
     GetRequest { context, ..get(key, version) }
@@ -259,8 +246,4 @@ async fn a_stale_read_ahead_is_refused_and_leaves_the_greatest_read_timestamp() 
     }
     kv.get(stale_get("a", 30)).await;
     assert_eq!(kv.scheduler.concurrency().max_ts().0, 0, "nothing is remembered of them");
-    // A round does raise it, before its views are taken.
-    let observer = node.state.lock().rounds.clone().expect("set");
-    assert_eq!(observer(40), None);
-    assert_eq!(kv.scheduler.concurrency().max_ts().0, 40);
 }

@@ -88,7 +88,7 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
     if command.verify_is_primary && lock.primary != *key {
         return Err(KeyError::PrimaryMismatch(lock.info(key)).into());
     }
-    if lock.use_async_commit && !command.force_sync_commit {
+    if lock.use_async_commit && !command.force_sync_commit && !planted::is_set(Bug::RollBackAsyncCommit) {
         return Ok((undecided(&lock, key, StatusAction::None), batch));
     }
     if lock.is_expired(command.current_ts) {

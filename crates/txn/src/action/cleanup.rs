@@ -19,14 +19,15 @@ pub struct Cleanup {
 }
 
 /// Returns the commit timestamp if the transaction is committed on the key, 0 if it is rolled back (by this call or
-/// before). A live lock is an error.
+/// before). A live lock is an error, and so is one with async commit.
 pub(crate) fn cleanup(command: &Cleanup, view: &dyn View) -> ActionResult<TimeStamp> {
     let reader = MvccReader::new(view);
-    if let Some(lock) = own_lock(&reader, &command.key, command.start_ts)?
-        && !command.current_ts.is_zero()
-        && !lock.is_expired(command.current_ts)
-    {
-        return Err(KeyError::Locked(lock.info(&command.key)).into());
+    if let Some(lock) = own_lock(&reader, &command.key, command.start_ts)? {
+        let lives = !command.current_ts.is_zero() && !lock.is_expired(command.current_ts);
+        // With async commit it may be committed without its primary: only all its keys together say so.
+        if lives || lock.use_async_commit {
+            return Err(KeyError::Locked(lock.info(&command.key)).into());
+        }
     }
     let mut batch = WriteBatch::new();
     let committed = rollback_key(&mut batch, &reader, &command.key, command.start_ts)?;

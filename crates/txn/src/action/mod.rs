@@ -10,6 +10,9 @@ mod check_status;
 mod cleanup;
 mod commit;
 mod heartbeat;
+mod mutation;
+mod pessimistic_lock;
+mod pessimistic_rollback;
 mod prewrite;
 mod resolve;
 mod rollback;
@@ -19,7 +22,9 @@ pub use check_status::{CheckTxnStatus, StatusAction, TxnStatus};
 pub use cleanup::Cleanup;
 pub use commit::Commit;
 pub use heartbeat::TxnHeartBeat;
-pub use prewrite::{Mutation, MutationOp, Prewrite, Prewritten};
+pub use mutation::{Mutation, MutationOp, PessimisticAction, Prewrite, Prewritten};
+pub use pessimistic_lock::{KeyToLock, LockedKey, PessimisticLock};
+pub use pessimistic_rollback::PessimisticRollback;
 pub use resolve::ResolveLock;
 pub use rollback::BatchRollback;
 
@@ -28,6 +33,8 @@ pub(crate) use check_status::check_txn_status;
 pub(crate) use cleanup::cleanup;
 pub(crate) use commit::commit;
 pub(crate) use heartbeat::txn_heart_beat;
+pub(crate) use pessimistic_lock::pessimistic_lock;
+pub(crate) use pessimistic_rollback::pessimistic_rollback;
 pub(crate) use prewrite::prewrite;
 pub(crate) use resolve::resolve_keys;
 pub(crate) use rollback::batch_rollback;
@@ -36,7 +43,8 @@ use crate::error::ActionFailure;
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, write_key};
 use crate::planted::{self, Bug};
 use crate::read::MvccReader;
-use crate::{KeyError, Lock, LockKind, TimeStamp, Write, WriteKind};
+use crate::{ConflictReason, KeyError, Lock, LockKind, TimeStamp, Write, WriteKind};
+use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 
 /// An answer and what to write for it.
@@ -51,15 +59,31 @@ fn commit_lock(
     commit_ts: TimeStamp,
 ) -> Result<(), ActionFailure> {
     assert!(commit_ts > lock.start_ts, "checked when the command came in");
-    if commit_ts < lock.min_commit_ts && !planted::is_set(Bug::CommitBelowMinimum) {
+    // What a pessimistic lock has seen was committed at its for-update timestamp or before.
+    let seen = if lock.for_update_ts.is_zero() { TimeStamp::ZERO } else { lock.for_update_ts.next() };
+    let min_commit_ts = lock.min_commit_ts.max(seen);
+    if commit_ts < min_commit_ts && !planted::is_set(Bug::CommitBelowMinimum) {
         return Err(KeyError::CommitTsExpired {
             start_ts: lock.start_ts,
             attempted_commit_ts: commit_ts,
             key: key.to_vec().into(),
-            min_commit_ts: lock.min_commit_ts,
+            min_commit_ts,
         }
         .into());
     }
+    commit_record(batch, reader, key, lock, commit_ts)?;
+    batch.delete(TXN_LOCK, lock_key(key));
+    Ok(())
+}
+
+/// Writes the commit record of a transaction that holds `lock`, or would.
+fn commit_record(
+    batch: &mut WriteBatch,
+    reader: &MvccReader<'_>,
+    key: &[u8],
+    lock: Lock,
+    commit_ts: TimeStamp,
+) -> Result<(), ActionFailure> {
     let kind = match lock.kind {
         LockKind::Put => WriteKind::Put,
         LockKind::Delete => WriteKind::Delete,
@@ -79,7 +103,6 @@ fn commit_lock(
     assert!(write.start_ts < commit_ts, "a commit is later than its start");
     assert_ne!(write.kind, WriteKind::Rollback, "a lock becomes a record of its kind");
     batch.put(TXN_WRITE, write_key(key, commit_ts), write.encode());
-    batch.delete(TXN_LOCK, lock_key(key));
     Ok(())
 }
 
@@ -111,6 +134,37 @@ fn put_rollback(batch: &mut WriteBatch, key: &[u8], start_ts: TimeStamp, overlap
     };
     assert!(write.kind == WriteKind::Rollback || write.overlapped_rollback, "the rollback is on record");
     batch.put(TXN_WRITE, write_key(key, start_ts), write.encode());
+}
+
+/// The newest commit above `ts` (its start and commit timestamps). Rollbacks do not conflict: they changed nothing.
+fn newer_commit(
+    reader: &MvccReader<'_>,
+    key: &[u8],
+    ts: TimeStamp,
+) -> Result<Option<(TimeStamp, TimeStamp)>, ActionFailure> {
+    let mut writes = reader.writes(key, TimeStamp::MAX, ts.next())?;
+    while let Some((commit_ts, write)) = writes.next()? {
+        if write.kind != WriteKind::Rollback {
+            assert!(commit_ts > ts, "the range begins above the timestamp");
+            return Ok(Some((write.start_ts, commit_ts)));
+        }
+    }
+    Ok(None)
+}
+
+fn write_conflict(
+    start_ts: TimeStamp,
+    primary: &Bytes,
+    key: &Bytes,
+    (conflict_start_ts, conflict_commit_ts): (TimeStamp, TimeStamp),
+    reason: ConflictReason,
+) -> ActionFailure {
+    let (key, primary) = (key.clone(), primary.clone());
+    KeyError::WriteConflict { start_ts, conflict_start_ts, conflict_commit_ts, key, primary, reason }.into()
+}
+
+fn pessimistic_lock_not_found(key: &Bytes, start_ts: TimeStamp) -> ActionFailure {
+    KeyError::PessimisticLockNotFound { start_ts, key: key.clone() }.into()
 }
 
 fn lock_not_found(key: &[u8], start_ts: TimeStamp, commit_ts: TimeStamp) -> ActionFailure {

@@ -1,8 +1,14 @@
-//! Prewrite: check every key and lock it.
+//! Prewrite: check every key and lock it, or, in one phase, commit it.
+//!
+//! A prewrite that computes the commit timestamp (async commit, one-phase commit) gets a lower bound of it, which
+//! exceeds every read that could miss its locks ([`crate::ConcurrencyManager`]); without one it is declined: the locks
+//! are ordinary ones, both timestamps of the answer are 0, and the client continues in two phases. A repeated prewrite
+//! finds its locks or records and answers as the first one did.
 
-use super::ActionResult;
+use super::mutation::{Mutation, MutationOp, PessimisticAction, Prewrite, Prewritten};
+use super::{ActionResult, commit_record, newer_commit, pessimistic_lock_not_found, write_conflict};
 use crate::error::ActionFailure;
-use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key};
+use crate::keys::{TXN_DEFAULT, TXN_LOCK, default_key, lock_key};
 use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{
@@ -10,79 +16,32 @@ use crate::{
     WriteKind,
 };
 use bytes::Bytes;
-use kontiki_engine::{BatchOp, View, WriteBatch};
+use kontiki_engine::{View, WriteBatch};
 use std::collections::BTreeSet;
 
-/// What a mutation does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MutationOp {
-    /// Sets the value.
-    Put(Bytes),
-    /// Deletes the key.
-    Delete,
-    /// Changes nothing, but conflicts with other writers.
-    Lock,
-    /// Sets the value; fails if the key exists.
-    Insert(Bytes),
-    /// Fails if the key exists; locks nothing.
-    CheckNotExists,
-}
-
-/// One key of a prewrite.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mutation {
-    /// The user key.
-    pub key: Bytes,
-    /// What happens to it.
-    pub op: MutationOp,
-    /// The state that the client expects of it.
-    pub assertion: Assertion,
-}
-
-/// The first phase of a transaction's commit, for those of its keys that lie in one region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prewrite {
-    /// The keys, each once.
-    pub mutations: Vec<Mutation>,
-    /// The primary: the key that decides the outcome, in this or another region.
-    pub primary: Bytes,
-    /// The transaction.
-    pub start_ts: TimeStamp,
-    /// Milliseconds until others may roll it back.
-    pub ttl_ms: u64,
-    /// How many keys it writes in all; a hint.
-    pub txn_size: u64,
-    /// Minimum commit timestamp; 0 forbids readers to push it.
-    pub min_commit_ts: TimeStamp,
-    /// Not 0: a pessimistic transaction, which is refused.
-    pub for_update_ts: TimeStamp,
-    /// Which assertions are checked.
-    pub assertion_level: AssertionLevel,
-    /// Async commit is requested. It is declined: the locks are ordinary ones, and the answer says so.
-    pub use_async_commit: bool,
-    /// One-phase commit is requested. It is declined as well.
-    pub try_one_pc: bool,
-}
-
-/// The answer of a successful prewrite.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prewritten {
-    /// Not 0: prewritten for async commit, with this minimum commit timestamp.
-    pub min_commit_ts: TimeStamp,
-    /// Not 0: committed in one phase at this timestamp.
-    pub one_pc_commit_ts: TimeStamp,
+/// What was found at a key.
+enum Found {
+    /// It is not locked by this transaction, or pessimistically: `held` is that lock.
+    Open { held: Option<Lock> },
+    /// It is prewritten; with the minimum commit timestamp if that was for async commit.
+    Prewritten { async_commit: Option<TimeStamp> },
+    /// It is committed.
+    Committed { commit_ts: TimeStamp },
+    /// It is checked, and not locked.
+    Checked,
 }
 
 /// Locks all keys or none. Locks of others are collected and reported together; any other error is reported alone.
-/// Repeating a successful prewrite succeeds and changes nothing.
-pub(crate) fn prewrite(command: &Prewrite, view: &dyn View) -> ActionResult<Prewritten> {
+/// Repeating a successful prewrite succeeds and changes nothing. `computed`: a lower bound of the commit timestamp.
+pub(crate) fn prewrite(command: &Prewrite, computed: Option<TimeStamp>, view: &dyn View) -> ActionResult<Prewritten> {
     check_command(command)?;
     let reader = MvccReader::new(view);
-    let mut batch = WriteBatch::new();
-    let mut locked = Vec::new();
+    let (mut locked, mut open, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
     for mutation in &command.mutations {
-        match prewrite_key(command, mutation, &reader, &mut batch) {
-            Ok(()) => {}
+        match check_key(command, mutation, &reader) {
+            Ok(Found::Open { held }) => open.push((mutation, held)),
+            Ok(Found::Checked) => {}
+            Ok(before) => repeated.push(before),
             Err(Failure::Keys(errors)) if errors.iter().all(|error| matches!(error, KeyError::Locked(_))) => {
                 locked.extend(errors);
             }
@@ -92,20 +51,72 @@ pub(crate) fn prewrite(command: &Prewrite, view: &dyn View) -> ActionResult<Prew
     if !locked.is_empty() {
         return Err(Failure::Keys(locked));
     }
-    // Each key writes its lock, and perhaps a long value; nothing is deleted.
-    assert!(batch.len() <= 2 * command.mutations.len(), "no key writes more");
-    debug_assert!(batch.ops().all(|op| matches!(op, BatchOp::Put { family, .. } if family != TXN_WRITE)));
-    // Async and one-phase commit are declined: both timestamps stay 0, and clients continue in two phases.
-    Ok((Prewritten::default(), batch))
+    if open.is_empty() {
+        return Ok((answer_again(command, &repeated), WriteBatch::new()));
+    }
+    let held = open.iter().filter_map(|(_, held)| held.as_ref());
+    // Readers may have pushed a pessimistic lock.
+    let computed = computed.map(|ts| held.map(|lock| lock.min_commit_ts).fold(ts, TimeStamp::max));
+    let too_late = |ts: &TimeStamp| !command.max_commit_ts.is_zero() && *ts > command.max_commit_ts;
+    let first_declined = repeated.iter().any(|found| matches!(found, Found::Prewritten { async_commit: None }));
+    let computed = computed.filter(|ts| !too_late(ts) && !first_declined);
+    let mut batch = WriteBatch::new();
+    let answer = match computed {
+        Some(ts) if command.is_whole() && repeated.is_empty() => {
+            for (mutation, held) in open {
+                commit_at_once(command, mutation, held.as_ref(), ts, &reader, &mut batch)?;
+            }
+            Prewritten { one_pc_commit_ts: ts, ..Prewritten::default() }
+        }
+        Some(ts) if command.use_async_commit => {
+            let lowest = if planted::is_set(Bug::IgnoreMaxTs) { command.start_ts.next() } else { ts };
+            for (mutation, held) in open {
+                put_lock(&mut batch, mutation, lock_of(command, mutation, held.as_ref(), Some(lowest)));
+            }
+            let before = answer_again(command, &repeated).min_commit_ts;
+            Prewritten { min_commit_ts: lowest.max(before), ..Prewritten::default() }
+        }
+        _ => {
+            for (mutation, held) in open {
+                put_lock(&mut batch, mutation, lock_of(command, mutation, held.as_ref(), None));
+            }
+            Prewritten::default()
+        }
+    };
+    // Each key writes its lock or its record, and perhaps a long value; a record may replace a pessimistic lock.
+    assert!(batch.len() <= 3 * command.mutations.len(), "no key writes more");
+    Ok((answer, batch))
+}
+
+/// The answer to a repetition, by what the first one left.
+fn answer_again(command: &Prewrite, repeated: &[Found]) -> Prewritten {
+    let mut newest = TimeStamp::ZERO;
+    let mut all_committed = !repeated.is_empty();
+    for found in repeated {
+        match found {
+            Found::Prewritten { async_commit: None } => return Prewritten::default(),
+            Found::Prewritten { async_commit: Some(ts) } => {
+                newest = newest.max(*ts);
+                all_committed = false;
+            }
+            Found::Committed { commit_ts } => newest = newest.max(*commit_ts),
+            Found::Open { .. } | Found::Checked => {}
+        }
+    }
+    match (command.try_one_pc && all_committed, command.use_async_commit) {
+        (true, _) => Prewritten { one_pc_commit_ts: newest, ..Prewritten::default() },
+        (_, true) => Prewritten { min_commit_ts: newest, ..Prewritten::default() },
+        _ => Prewritten::default(),
+    }
 }
 
 fn check_command(command: &Prewrite) -> Result<(), ActionFailure> {
     let abort = |text: &str| Err(KeyError::Abort(text.to_string()).into());
-    if !command.for_update_ts.is_zero() {
-        return abort("pessimistic transactions are not supported by this version: use optimistic ones");
-    }
     if command.start_ts.is_zero() || command.start_ts.is_max() {
         return abort("a prewrite needs a start timestamp of the placement driver");
+    }
+    if command.is_pessimistic() && command.for_update_ts < command.start_ts {
+        return abort("the for-update timestamp is below the start timestamp");
     }
     let distinct: BTreeSet<&Bytes> = command.mutations.iter().map(|mutation| &mutation.key).collect();
     if distinct.len() != command.mutations.len() {
@@ -114,95 +125,92 @@ fn check_command(command: &Prewrite) -> Result<(), ActionFailure> {
     Ok(())
 }
 
-fn prewrite_key(
-    command: &Prewrite,
-    mutation: &Mutation,
-    reader: &MvccReader<'_>,
-    batch: &mut WriteBatch,
-) -> Result<(), ActionFailure> {
+fn check_key(command: &Prewrite, mutation: &Mutation, reader: &MvccReader<'_>) -> Result<Found, ActionFailure> {
     let key = &mutation.key;
-    match reader.lock(key)? {
-        Some(lock) if lock.start_ts == command.start_ts => return Ok(()),
-        Some(lock) => return Err(KeyError::Locked(lock.info(key)).into()),
-        None => {}
+    let must_hold = command.is_pessimistic() && mutation.pessimistic == PessimisticAction::CheckLock;
+    let held = match reader.lock(key)? {
+        Some(lock) if lock.start_ts != command.start_ts => {
+            // Its own lock may have become a commit before the other transaction came.
+            if must_hold && let TxnRecord::Committed { commit_ts } = reader.record_of(key, command.start_ts)? {
+                return Ok(Found::Committed { commit_ts });
+            }
+            return Err(if must_hold {
+                pessimistic_lock_not_found(key, command.start_ts)
+            } else {
+                locked(command, &lock, key)
+            });
+        }
+        Some(lock) if lock.kind != LockKind::Pessimistic => {
+            return Ok(Found::Prewritten { async_commit: lock.use_async_commit.then_some(lock.min_commit_ts) });
+        }
+        held => held,
+    };
+    if let Some(lock) = &held {
+        if !command.is_pessimistic() {
+            let text = format!("transaction {} is pessimistic, its prewrite is not", command.start_ts);
+            return Err(KeyError::Abort(text).into());
+        }
+        if mutation.expected_for_update_ts.is_some_and(|expected| expected != lock.for_update_ts) {
+            return Err(pessimistic_lock_not_found(key, command.start_ts));
+        }
+        check_assertion(command, mutation, AssertionLevel::Strict, reader)?;
+        return Ok(if mutation.op == MutationOp::CheckNotExists { Found::Checked } else { Found::Open { held } });
     }
     match reader.record_of(key, command.start_ts)? {
         TxnRecord::None { .. } => {}
         // A late repetition: the key was already locked and decided. Locking again would permit a second outcome.
-        TxnRecord::Committed { .. } => return Ok(()),
+        TxnRecord::Committed { commit_ts } => return Ok(Found::Committed { commit_ts }),
         TxnRecord::RolledBack if planted::is_set(Bug::PrewriteAfterRollback) => {}
         TxnRecord::RolledBack => {
             let own = (command.start_ts, command.start_ts);
             return Err(conflict(command, key, own, ConflictReason::SelfRolledBack));
         }
     }
-    if let Some(other) =
-        newer_commit(reader, key, command.start_ts)?.filter(|_| !planted::is_set(Bug::MissNewerCommits))
-    {
-        return Err(conflict(command, key, other, ConflictReason::Optimistic));
-    }
-    check_existence(command, mutation, reader)?;
-    let (kind, value) = match &mutation.op {
-        MutationOp::Put(value) | MutationOp::Insert(value) => (LockKind::Put, Some(value)),
-        MutationOp::Delete => (LockKind::Delete, None),
-        MutationOp::Lock => (LockKind::Lock, None),
-        MutationOp::CheckNotExists => return Ok(()),
-    };
-    let short_value = value.filter(|value| value.len() <= SHORT_VALUE_BYTES_MAX).cloned();
-    if let Some(long) = value.filter(|value| value.len() > SHORT_VALUE_BYTES_MAX) {
-        batch.put(TXN_DEFAULT, default_key(key, command.start_ts), long);
-    }
-    let lock = Lock {
-        kind,
-        start_ts: command.start_ts,
-        primary: command.primary.clone(),
-        ttl_ms: command.ttl_ms,
-        short_value,
-        for_update_ts: TimeStamp::ZERO,
-        min_commit_ts: command.min_commit_ts,
-        txn_size: command.txn_size,
-        use_async_commit: false,
-        secondaries: Vec::new(),
-    };
-    assert!(!lock.use_async_commit && lock.secondaries.is_empty(), "async commit is declined");
-    batch.put(TXN_LOCK, lock_key(key), lock.encode());
-    Ok(())
+    check_constraints(command, mutation, reader)?;
+    Ok(if mutation.op == MutationOp::CheckNotExists { Found::Checked } else { Found::Open { held: None } })
 }
 
-/// The newest commit above `start_ts` (its start and commit timestamps). Rollbacks of later transactions do not
-/// conflict: they changed nothing.
-fn newer_commit(
-    reader: &MvccReader<'_>,
-    key: &[u8],
-    start_ts: TimeStamp,
-) -> Result<Option<(TimeStamp, TimeStamp)>, ActionFailure> {
-    let mut writes = reader.writes(key, TimeStamp::MAX, start_ts.next())?;
-    while let Some((commit_ts, write)) = writes.next()? {
-        if write.kind != WriteKind::Rollback {
-            assert!(commit_ts > start_ts, "the range begins above the start timestamp");
-            return Ok(Some((write.start_ts, commit_ts)));
-        }
+/// The checks of a key on which the transaction holds no lock.
+fn check_constraints(command: &Prewrite, mutation: &Mutation, reader: &MvccReader<'_>) -> Result<(), ActionFailure> {
+    let key = &mutation.key;
+    if command.is_pessimistic() && mutation.pessimistic == PessimisticAction::Skip {
+        return check_assertion(command, mutation, AssertionLevel::Strict, reader);
     }
-    Ok(None)
-}
-
-fn check_existence(command: &Prewrite, mutation: &Mutation, reader: &MvccReader<'_>) -> Result<(), ActionFailure> {
+    let missed =
+        planted::is_set(Bug::MissNewerCommits) || (command.try_one_pc && planted::is_set(Bug::OnePhaseSkipsConflicts));
+    if let Some(other) = newer_commit(reader, key, command.start_ts)?.filter(|_| !missed) {
+        return Err(match command.is_pessimistic() && mutation.pessimistic == PessimisticAction::CheckLock {
+            true => pessimistic_lock_not_found(key, command.start_ts),
+            false => conflict(command, key, other, ConflictReason::Optimistic),
+        });
+    }
+    if command.is_pessimistic() && mutation.pessimistic == PessimisticAction::CheckLock {
+        // The lock is lost, but nothing was committed since the transaction began: it is as good as held.
+        return check_assertion(command, mutation, AssertionLevel::Strict, reader);
+    }
     let insert = matches!(mutation.op, MutationOp::Insert(_) | MutationOp::CheckNotExists);
-    let asserted = command.assertion_level != AssertionLevel::Off && mutation.assertion != Assertion::None;
-    if !insert && !asserted {
+    if insert && exists(reader.newest_change(key, TimeStamp::MAX)?.as_ref()) {
+        return Err(KeyError::AlreadyExist { key: key.clone() }.into());
+    }
+    check_assertion(command, mutation, AssertionLevel::Fast, reader)
+}
+
+fn exists(newest: Option<&(TimeStamp, crate::Write)>) -> bool {
+    newest.is_some_and(|(_, write)| write.kind == WriteKind::Put)
+}
+
+/// Checks the assertion if assertions of `level` are checked.
+fn check_assertion(
+    command: &Prewrite,
+    mutation: &Mutation,
+    level: AssertionLevel,
+    reader: &MvccReader<'_>,
+) -> Result<(), ActionFailure> {
+    if command.assertion_level < level || mutation.assertion == Assertion::None {
         return Ok(());
     }
     let newest = reader.newest_change(&mutation.key, TimeStamp::MAX)?;
-    let exists = newest.as_ref().is_some_and(|(_, write)| write.kind == WriteKind::Put);
-    if insert && exists {
-        return Err(KeyError::AlreadyExist { key: mutation.key.clone() }.into());
-    }
-    let holds = match mutation.assertion {
-        Assertion::None => true,
-        Assertion::Exist => exists,
-        Assertion::NotExist => !exists,
-    };
-    if !asserted || holds {
+    if exists(newest.as_ref()) == (mutation.assertion == Assertion::Exist) {
         return Ok(());
     }
     let (existing_commit_ts, existing_start_ts) =
@@ -217,21 +225,72 @@ fn check_existence(command: &Prewrite, mutation: &Mutation, reader: &MvccReader<
     .into())
 }
 
-fn conflict(
-    command: &Prewrite,
-    key: &Bytes,
-    (conflict_start_ts, conflict_commit_ts): (TimeStamp, TimeStamp),
-    reason: ConflictReason,
-) -> ActionFailure {
-    KeyError::WriteConflict {
+/// The lock that the key gets; `async_commit` is its minimum commit timestamp then.
+fn lock_of(command: &Prewrite, mutation: &Mutation, held: Option<&Lock>, async_commit: Option<TimeStamp>) -> Lock {
+    let (kind, value) = match &mutation.op {
+        MutationOp::Put(value) | MutationOp::Insert(value) => (LockKind::Put, Some(value)),
+        MutationOp::Delete => (LockKind::Delete, None),
+        MutationOp::Lock | MutationOp::CheckNotExists => (LockKind::Lock, None),
+    };
+    let pushed = held.map_or(TimeStamp::ZERO, |lock| lock.min_commit_ts);
+    let is_primary = mutation.key == command.primary;
+    Lock {
+        kind,
         start_ts: command.start_ts,
-        conflict_start_ts,
-        conflict_commit_ts,
-        key: key.clone(),
         primary: command.primary.clone(),
-        reason,
+        // A heartbeat may have prolonged it.
+        ttl_ms: held.map_or(0, |lock| lock.ttl_ms).max(command.ttl_ms),
+        short_value: value.filter(|value| value.len() <= SHORT_VALUE_BYTES_MAX).cloned(),
+        for_update_ts: command.for_update_ts,
+        min_commit_ts: async_commit.unwrap_or(command.min_commit_ts).max(pushed),
+        txn_size: command.txn_size,
+        use_async_commit: async_commit.is_some(),
+        secondaries: if async_commit.is_some() && is_primary { command.secondaries.clone() } else { Vec::new() },
     }
-    .into()
+}
+
+fn put_long_value(batch: &mut WriteBatch, mutation: &Mutation, start_ts: TimeStamp) {
+    if let MutationOp::Put(value) | MutationOp::Insert(value) = &mutation.op
+        && value.len() > SHORT_VALUE_BYTES_MAX
+    {
+        batch.put(TXN_DEFAULT, default_key(&mutation.key, start_ts), value);
+    }
+}
+
+fn put_lock(batch: &mut WriteBatch, mutation: &Mutation, lock: Lock) {
+    put_long_value(batch, mutation, lock.start_ts);
+    batch.put(TXN_LOCK, lock_key(&mutation.key), lock.encode());
+}
+
+fn commit_at_once(
+    command: &Prewrite,
+    mutation: &Mutation,
+    held: Option<&Lock>,
+    commit_ts: TimeStamp,
+    reader: &MvccReader<'_>,
+    batch: &mut WriteBatch,
+) -> Result<(), ActionFailure> {
+    let lock = lock_of(command, mutation, held, Some(commit_ts));
+    put_long_value(batch, mutation, command.start_ts);
+    commit_record(batch, reader, &mutation.key, lock, commit_ts)?;
+    if held.is_some() {
+        batch.delete(TXN_LOCK, lock_key(&mutation.key));
+    }
+    Ok(())
+}
+
+/// A pessimistic transaction does not wait for a lock when it prewrites: its client resolves it at once, whatever its
+/// time to live.
+fn locked(command: &Prewrite, lock: &Lock, key: &Bytes) -> ActionFailure {
+    let mut info = lock.info(key);
+    if command.is_pessimistic() {
+        info.ttl_ms = 0;
+    }
+    KeyError::Locked(info).into()
+}
+
+fn conflict(command: &Prewrite, key: &Bytes, other: (TimeStamp, TimeStamp), reason: ConflictReason) -> ActionFailure {
+    write_conflict(command.start_ts, &command.primary, key, other, reason)
 }
 
 #[cfg(test)]

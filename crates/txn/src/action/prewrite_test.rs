@@ -26,10 +26,10 @@ fn repeating_it_changes_nothing() {
     let mut store = MapStore::default();
     let first = command(&[("a", put("1"))], "a", 5);
     store.prewrite(&first).unwrap();
-    let (_, batch) = prewrite(&first, &store).unwrap();
+    let (_, batch) = prewrite(&first, None, &store).unwrap();
     assert!(batch.is_empty());
     store.commit(&["a"], 5, 6).unwrap();
-    let (_, batch) = prewrite(&first, &store).unwrap();
+    let (_, batch) = prewrite(&first, None, &store).unwrap();
     assert!(batch.is_empty(), "a late repetition must not lock a committed key again");
 }
 
@@ -128,7 +128,7 @@ fn assertions_are_checked_unless_off() {
             let mut wanted = command(&[(key, put("2"))], key, 9);
             wanted.mutations[0].assertion = assertion;
             wanted.assertion_level = level;
-            let result = prewrite(&wanted, &store);
+            let result = prewrite(&wanted, None, &store);
             let fails =
                 matches!(&result, Err(Failure::Keys(errors)) if matches!(errors[0], KeyError::AssertionFailed { .. }));
             assert_eq!(fails, !holds && level != AssertionLevel::Off, "{key} {assertion:?} {level:?}");
@@ -152,9 +152,9 @@ fn async_and_one_phase_commit_are_declined() {
 #[test]
 fn what_is_not_supported_is_said() {
     let mut store = MapStore::default();
-    let mut pessimistic = command(&[("a", put("1"))], "a", 5);
-    pessimistic.for_update_ts = TimeStamp(5);
-    assert!(matches!(error_of(store.prewrite(&pessimistic)), KeyError::Abort(text) if text.contains("pessimistic")));
+    let mut early = command(&[("a", put("1"))], "a", 5);
+    early.for_update_ts = TimeStamp(4);
+    assert!(matches!(error_of(store.prewrite(&early)), KeyError::Abort(text) if text.contains("for-update")));
     let twice = command(&[("a", put("1")), ("a", put("2"))], "a", 5);
     assert!(matches!(error_of(store.prewrite(&twice)), KeyError::Abort(text) if text.contains("twice")));
 }

@@ -13,4 +13,4 @@ pub use oldest_lock::OldestLock;
 pub use scan::{Scan, ScanLock};
 pub(crate) use scan::{locks_where, scan, scan_lock};
 pub use snapshot::{Isolation, Pair, ReadOptions, Version};
-pub(crate) use snapshot::{batch_get, get};
+pub(crate) use snapshot::{batch_get, blocks_read, get};

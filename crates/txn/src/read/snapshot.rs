@@ -104,6 +104,12 @@ pub(super) fn check_lock(lock: &Lock, key: &[u8], options: &ReadOptions) -> Lock
     LockCheck::Blocked
 }
 
+/// Whether a lock that is not replicated yet blocks a read. If the reader knows its transaction to be committed, then
+/// this is a repeated prewrite, and the view has the outcome.
+pub(crate) fn blocks_read(lock: &Lock, key: &[u8], options: &ReadOptions) -> bool {
+    check_lock(lock, key, options) == LockCheck::Blocked
+}
+
 /// The value of a locked key whose transaction is known to be committed.
 pub(super) fn locked_version(
     reader: &MvccReader<'_>,

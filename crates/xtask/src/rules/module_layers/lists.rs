@@ -87,18 +87,33 @@ const TXN: Layers = (
         &["error", "keys", "record"],
         &["yield_point"],
         &["read"],
-        &["action"],
-        &["concurrency", "latch", "replicated"],
+        &["action", "memory_locks"],
+        &["deadlock", "latch", "lock_waits", "replicated"],
+        &["concurrency"],
         &["scheduler"],
         // For tests of this crate.
         &["testing"],
+        &["testing_cluster"],
     ],
 );
 
 /// An action uses no other one, except that several roll keys back.
 const TXN_ACTION: Layers = (
     "txn::action",
-    &[&["rollback"], &["check_secondary", "check_status", "cleanup", "commit", "heartbeat", "prewrite", "resolve"]],
+    &[
+        &["mutation", "rollback"],
+        &[
+            "check_secondary",
+            "check_status",
+            "cleanup",
+            "commit",
+            "heartbeat",
+            "pessimistic_lock",
+            "pessimistic_rollback",
+            "prewrite",
+            "resolve",
+        ],
+    ],
 );
 
 /// A replica (`peer`) knows neither its store nor the store's events: the store calls it, and collects its effects.
@@ -215,6 +230,7 @@ const SERVER_DRIVER: Layers = (
         &["surveys"],
         &["handle"],
         &["calls", "hand_over", "lag", "log_disk"],
+        &["deadlocks"],
         &["change_members", "checks", "effects", "heartbeat", "merge", "safe_ts", "split"],
         &["formation", "region_loads", "region_sizes", "replacement"],
         // For tools: no driver runs on that directory.
