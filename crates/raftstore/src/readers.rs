@@ -234,8 +234,8 @@ impl Readers {
         is_here.then(|| (view, slot.publication.load().region.clone()))
     }
 
-    /// Takes a view with `take` for a read at `ts`, at the replica on this store whether it leads or not, and returns it
-    /// with the descriptor: it holds all that is ever committed at or below `ts`. Otherwise
+    /// Takes a view with `take` for a read at `ts`, at the replica on this store whether it leads or not, and returns
+    /// it with the descriptor: it holds all that is ever committed at or below `ts`. Otherwise
     /// [`RegionError::DataIsNotReady`]; the read is counted as one that wants the safe timestamp to be advanced.
     pub fn read_at<V>(
         &self,

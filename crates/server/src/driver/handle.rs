@@ -177,8 +177,8 @@ impl RegionContext {
 }
 
 /// Called with the timestamp of a round of safe timestamps before its views are taken. From then on no transaction may
-/// choose a commit timestamp at or below it by itself. Returns the lowest start timestamp of the transactions which have
-/// done so and whose locks are on their way to the replicas.
+/// choose a commit timestamp at or below it by itself. Returns the lowest start timestamp of the transactions which
+/// have done so and whose locks are on their way to the replicas.
 pub type RoundObserver = Arc<dyn Fn(u64) -> Option<u64> + Send + Sync>;
 
 /// A consistent state that contains everything acknowledged before it was requested.
