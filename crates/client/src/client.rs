@@ -106,12 +106,12 @@ impl<T: Transport> Client<T> {
         Snapshot::new(self.cluster.clone(), self.resolver.clone(), ts)
     }
 
-    /// Reads the transactional keys as they were `staleness` ago, at any replica: on the stores with most of this client's
-    /// labels ([`Options::labels`]), in turn. A replica serves such a read without asking its leader, if it is known to
-    /// have all that is ever committed at or below the timestamp; otherwise the leader serves it. Replicas of regions
-    /// that are read in this way are behind by little more than the nodes' `safe-ts-interval-ms`, 1 s by default, and
-    /// by the age of the oldest transaction that has prewritten keys of the region and not committed yet. No read waits
-    /// for a transaction.
+    /// Reads the transactional keys as they were `staleness` ago, at any replica: on the stores with most of this
+    /// client's labels ([`Options::labels`]), in turn. A replica serves such a read without asking its leader, if it is
+    /// known to have all that is ever committed at or below the timestamp; otherwise the leader serves it. Replicas of
+    /// regions that are read in this way are behind by little more than the nodes' `safe-ts-interval-ms`, 1 s by
+    /// default, and by the age of the oldest transaction that has prewritten keys of the region and not committed yet.
+    /// No read waits for a transaction.
     pub async fn stale_snapshot(&self, staleness: Duration) -> Result<Snapshot<T>> {
         let past = u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX).min(u64::MAX >> LOGICAL_BITS);
         Ok(self.stale_snapshot_at(self.timestamp().await?.saturating_sub(past << LOGICAL_BITS)))

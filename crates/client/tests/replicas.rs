@@ -1,4 +1,4 @@
-//! Reads that need not go to the leader, against a mock cluster: which store gets them, and what follows from a refusal.
+//! Reads that need not go to the leader, against a mock cluster: which store gets them, and what a refusal causes.
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 mod mock;

@@ -207,12 +207,8 @@ impl Config {
             &self.unapplied_bytes_max,
             "at least proposal_bytes_max",
         )?;
-        check(
-            self.memory_bytes_max >= self.unapplied_bytes_max,
-            "memory_bytes_max",
-            &self.memory_bytes_max,
-            "at least unapplied_bytes_max",
-        )?;
+        let memory = self.memory_bytes_max;
+        check(memory >= self.unapplied_bytes_max, "memory_bytes_max", &memory, "at least unapplied_bytes_max")?;
         check(
             self.snapshot_log_bytes_max >= self.log_bytes_max,
             "snapshot_log_bytes_max",
@@ -242,12 +238,8 @@ impl Config {
         let wake = self.wake_regions_per_tick_max;
         check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")?;
         check(self.checksum_ticks_max > 0, "checksum_ticks_max", &self.checksum_ticks_max, "more than 0")?;
-        check(
-            self.safe_ts_wanted_ticks >= self.safe_ts_ticks,
-            "safe_ts_wanted_ticks",
-            &self.safe_ts_wanted_ticks,
-            "at least safe_ts_ticks",
-        )?;
+        let wanted = self.safe_ts_wanted_ticks;
+        check(wanted >= self.safe_ts_ticks, "safe_ts_wanted_ticks", &wanted, "at least safe_ts_ticks")?;
         check(self.member_check_ticks > 0, "member_check_ticks", &self.member_check_ticks, "more than 0")
     }
 

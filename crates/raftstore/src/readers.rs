@@ -77,10 +77,12 @@ impl Slot {
         self.publication.store(Arc::new(publication));
     }
 
-    /// A snapshot's install begins, before its first write.
+    /// A snapshot's install begins, before its first write. If one has begun and found its file lost, it may have
+    /// written a part: this one takes its place.
     pub fn install_begins(&self) {
-        let before = self.installs.fetch_add(1, Ordering::SeqCst);
-        assert!(before.is_multiple_of(2), "one install at a time");
+        if self.installs.load(Ordering::SeqCst).is_multiple_of(2) {
+            self.installs.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// All that it writes is visible.
@@ -234,8 +236,8 @@ impl Readers {
         is_here.then(|| (view, slot.publication.load().region.clone()))
     }
 
-    /// Takes a view with `take` for a read at `ts`, at the replica on this store whether it leads or not, and returns it
-    /// with the descriptor: it holds all that is ever committed at or below `ts`. Otherwise
+    /// Takes a view with `take` for a read at `ts`, at the replica on this store whether it leads or not, and returns
+    /// it with the descriptor: it holds all that is ever committed at or below `ts`. Otherwise
     /// [`RegionError::DataIsNotReady`]; the read is counted as one that wants the safe timestamp to be advanced.
     pub fn read_at<V>(
         &self,

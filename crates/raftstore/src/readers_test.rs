@@ -146,6 +146,8 @@ fn a_view_beside_a_change_of_the_range_or_an_install_is_refused() {
     assert!(whole(&|| ()) && read_at(&readers, 7, || ()).is_ok());
     assert!(!whole(&|| slot.install_begins()), "it begins meanwhile");
     assert!(!whole(&|| ()) && read_at(&readers, 7, || ()) == not_ready(0), "it is under way");
+    slot.install_begins();
+    assert!(!whole(&|| ()), "its file was lost, and another one takes its place");
     slot.install_ended();
     assert!(whole(&|| ()) && read_at(&readers, 7, || ()).is_ok());
     let all_of_it = || {

@@ -106,7 +106,7 @@ fn raw_pairs(state: &State, pairs: Vec<KvPair>) -> Vec<KvPair> {
 }
 
 macro_rules! calls {
-    ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $(at $version:expr,)? $work:expr))*) => {
+    ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr $(; $version:expr)?, $work:expr))*) => {
         #[tonic::async_trait]
         impl Tikv for Node {
             type BatchCommandsStream = futures::stream::Empty<Result<BatchCommandsResponse, Status>>;
@@ -175,14 +175,14 @@ calls! {
     raw_batch_scan("RawBatchScan", RawBatchScanRequest -> RawBatchScanResponse, |state, q| raw([]), {
         RawBatchScanResponse::default()
     })
-    kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]), at q.version, {
+    kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]); q.version, {
         match state.read(&q.key, q.version, &q.context.clone().unwrap_or_default()) {
             Ok(Some(value)) => GetResponse { value, ..Default::default() },
             Ok(None) => GetResponse { not_found: true, ..Default::default() },
             Err(error) => GetResponse { error: Some(error), ..Default::default() },
         }
     })
-    kv_batch_get("KvBatchGet", BatchGetRequest -> BatchGetResponse, |state, q| txn(q.keys.clone()), at q.version, {
+    kv_batch_get("KvBatchGet", BatchGetRequest -> BatchGetResponse, |state, q| txn(q.keys.clone()); q.version, {
         let context = q.context.clone().unwrap_or_default();
         let pair = |key: Bytes| match state.read(&key, q.version, &context) {
             Ok(value) => value.map(|value| KvPair { key, value, ..Default::default() }),
@@ -196,7 +196,7 @@ calls! {
     kv_scan("KvScan", ScanRequest -> ScanResponse, |state, q| match q.reverse {
         false => Positions::Range { lower: bound(q.start_key.clone()), upper: bound(q.end_key.clone()) },
         true => Positions::Range { lower: bound(q.end_key.clone()), upper: bound(q.start_key.clone()) },
-    }, at q.version, match state.fitting(state.scan(&q)) {
+    }; q.version, match state.fitting(state.scan(&q)) {
         Ok(pairs) => ScanResponse { pairs, ..Default::default() },
         Err(error) => ScanResponse { error: Some(error), ..Default::default() },
     })

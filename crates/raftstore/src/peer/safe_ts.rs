@@ -2,8 +2,8 @@
 //! docs/internals/stale-reads.md.
 //!
 //! A *claim* of a leader says: a replica of the region in this version that has applied this index has everything that
-//! is ever committed at or below this timestamp. It is true for ever, whoever leads later, so it needs no term, and
-//! among claims for one version the highest counts. The version says which keys it is about.
+//! is ever committed at or below this timestamp. It is true for ever, under every later leader, so it needs no term,
+//! and among claims for one version the highest counts. The version says which keys it is about.
 //!
 //! For a claim the leader gets a timestamp first, confirms *then* that no other leader had been elected when it was
 //! handed out, and takes a view with everything that was committed at that moment. Confirming takes its lease, or else

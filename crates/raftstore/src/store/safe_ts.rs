@@ -1,12 +1,12 @@
 //! Safe timestamps of all regions (`peer/safe_ts.rs`): which are advanced, and the messages about them.
 //!
-//! A region costs nothing here unless clients read it at timestamps. A store that serves such a read, or refuses it, says
-//! so to the store of the region's leader with the next interval, and from then on that one advances the region's safe
-//! timestamp once in each interval, until it was not read for [`crate::Config::safe_ts_wanted_ticks`].
+//! A region costs nothing here unless clients read it at timestamps. A store that serves such a read, or refuses it,
+//! says so to the store of the region's leader with the next interval, and from then on that one advances the region's
+//! safe timestamp once in each interval, until it was not read for [`crate::Config::safe_ts_wanted_ticks`].
 //!
 //! A round: the owner gets a timestamp ([`Event::Timestamp`](crate::Event::Timestamp)); the regions without a lease are
-//! confirmed by a message to each store and its answer; views are taken and searched for locks; the claims are sent, one
-//! message for each store. What is lost of it is not repeated: the next round is soon enough.
+//! confirmed by a message to each store and its answer; views are taken and searched for locks; the claims are sent,
+//! one message for each store. What is lost of it is not repeated: the next round is soon enough.
 
 use super::Store;
 use crate::consensus::wire::{SafeTsMessage, SafeTsRegion, StoreMessage};

@@ -167,7 +167,7 @@ fn read_at(
     Ok(newest(&view, key, ts))
 }
 
-/// The safe timestamp, as a read beyond all timestamps is told.
+/// The safe timestamp, as a read beyond all timestamps reports it.
 fn safe_ts(cluster: &mut Cluster, at: u64) -> u64 {
     match read_at(cluster, at, (REGION, EPOCH), *b"aa", u64::MAX) {
         Err(RegionError::DataIsNotReady { region: REGION, safe_ts, peer }) => {
@@ -215,7 +215,7 @@ fn random_seeds() {
     }
 }
 
-/// Whoever leads, and whatever is locked later: what was served once is served again.
+/// Under every leader, and whatever is locked later: what was served once is served again.
 #[test]
 fn safe_ts_monotone() {
     for seed in 0..10 {
@@ -269,7 +269,7 @@ fn stale_read_future() {
     cluster.run(2 * SECOND);
     let leader = cluster.wait_leader();
     for at in 1..=3 {
-        // It leads or not: what is ahead is not ready, and nobody waits for it.
+        // It leads or not: what is ahead is not ready, and no read waits for it.
         let now = safe_ts(&mut cluster, at);
         assert!(now > 0 && now <= cluster.last_ts, "store {at} of leader {leader}");
         let ahead = read_at(&mut cluster, at, (REGION, EPOCH), *b"aa", now + 1);
@@ -303,7 +303,7 @@ fn a_lock_holds_the_safe_timestamp_back_until_its_end() {
     cluster.settle();
 }
 
-/// Neither the reads nor the rounds end the hibernation, and a region that nobody reads causes no rounds.
+/// Neither the reads nor the rounds end the hibernation, and a region that is not read causes no rounds.
 #[test]
 fn a_region_that_hibernates_is_read_and_hibernates_on() {
     for seed in 50..60 {
@@ -312,7 +312,7 @@ fn a_region_that_hibernates_is_read_and_hibernates_on() {
         let all_hibernate = |cluster: &mut Cluster| (1..=3).all(|id| cluster.status(id).hibernates);
         cluster.until(30, "all replicas hibernate", all_hibernate);
         cluster.run(3 * SECOND);
-        assert_eq!(cluster.timestamps_asked, 0, "nobody has read at a timestamp");
+        assert_eq!(cluster.timestamps_asked, 0, "there was no read at a timestamp");
         for _ in 0..30 {
             (1..=3).for_each(|at| _ = safe_ts(&mut cluster, at));
             cluster.run(SECOND / 10);
@@ -341,7 +341,7 @@ pub fn is_cut_off(seed: u64, config: Config) {
     let leader = cluster.wait_leader();
     (1..=5).for_each(|at| _ = safe_ts(&mut cluster, at));
     cluster.run(SECOND);
-    // With a follower that hears nobody else.
+    // With a follower that hears no other store.
     let beside = leader % 5 + 1;
     cluster.partition(&[leader, beside]);
     cluster.run(3 * SECOND);

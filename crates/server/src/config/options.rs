@@ -96,8 +96,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "SECONDS")]
     pub consistency_check_seconds: Option<u64>,
 
-    /// Time between two advances of the timestamps up to which replicas serve stale reads, in milliseconds, 50 to 60000:
-    /// only of regions with such reads in the last minute; 0: never, stale reads are refused [default: 1000]
+    /// Time between two advances of the timestamps up to which replicas serve stale reads, in milliseconds, 50 to
+    /// 60000: only of regions with such reads in the last minute; 0: never, stale reads are refused [default: 1000]
     #[arg(long, value_name = "MS")]
     pub safe_ts_interval_ms: Option<u64>,
 

@@ -21,6 +21,7 @@ impl fmt::Debug for NodeCollector {
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
+        self.reads(&mut encoder)?;
         self.logs(&mut encoder)?;
         self.lag(&mut encoder)?;
         self.snapshots(&mut encoder)?;
@@ -52,12 +53,6 @@ impl NodeCollector {
             ("region_hot_keys", "Keys reported as the cause of a region's load", &c.hot_keys_reported),
             ("region_merges", "Replicas here whose range another region has taken over", &c.merges),
             ("raft_applies", "Batches of committed entries applied", &c.applies),
-            ("reads_lease", "Views served under a leader lease", &c.reads_lease),
-            ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
-            ("reads_replica", "Views served by replicas that do not lead", &c.reads_replica),
-            ("reads_stale", "Views served by replicas for stale reads", &c.reads_stale),
-            ("reads_stale_refused", "Stale reads refused because the replica was behind", &c.reads_stale_refused),
-            ("safe_ts_locks_read", "Locks read to advance the timestamps of stale reads", &c.safe_ts_locks_read),
             ("raft_messages_received", "Raft messages received from other nodes", &c.messages_received),
             ("raft_messages_dropped", "Messages dropped because the inbox was full", &c.messages_dropped),
             (
@@ -78,8 +73,6 @@ impl NodeCollector {
         )?;
         let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
-        let behind = "How far the regions that are read stale here are behind this node's clock, the last of them";
-        gauge(encoder, "safe_ts_lag_milliseconds", behind, c.safe_ts_lag_ms.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";
         gauge(encoder, "regions_waking", waking, c.regions_waking.get())?;
         let overloaded = "Regions led here of which more is served than their limits";
@@ -103,6 +96,22 @@ impl NodeCollector {
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
         gauge(encoder, "disk_full", "1 while writes are refused for lack of disk space", u64::from(status.disk_full))
+    }
+
+    fn reads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let c = self.0.counters();
+        for (name, help, counter) in [
+            ("reads_lease", "Views served under a leader lease", &c.reads_lease),
+            ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
+            ("reads_replica", "Views served by replicas that do not lead", &c.reads_replica),
+            ("reads_stale", "Views served by replicas for stale reads", &c.reads_stale),
+            ("reads_stale_refused", "Stale reads refused because the replica was behind", &c.reads_stale_refused),
+            ("safe_ts_locks_read", "Locks read to advance the timestamps of stale reads", &c.safe_ts_locks_read),
+        ] {
+            count(encoder, name, help, counter.get())?;
+        }
+        let behind = "How far the regions that are read stale here are behind this node's clock, the last of them";
+        gauge(encoder, "safe_ts_lag_milliseconds", behind, c.safe_ts_lag_ms.get())
     }
 
     /// Entries of raft logs that are not in memory, and what followers have not answered.

@@ -242,7 +242,7 @@ async fn a_stale_read_ahead_is_refused_and_leaves_the_greatest_read_timestamp() 
         let not_ready = error.data_is_not_ready.expect("as the protocol says it");
         assert_eq!((not_ready.region_id, not_ready.peer_id, not_ready.safe_ts), (LEFT, LEFT * 1000 + 1, 30));
         assert!(error.message.contains("up to 30"), "{}", error.message);
-        assert_eq!(node.counts().0, 0, "nobody waits for it");
+        assert_eq!(node.counts().0, 0, "no request waits for it");
     }
     kv.get(stale_get("a", 30)).await;
     assert_eq!(kv.scheduler.concurrency().max_ts().0, 0, "nothing is remembered of them");
