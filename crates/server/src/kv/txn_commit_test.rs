@@ -142,15 +142,15 @@ async fn pessimistic_locks_answer_in_the_order_of_the_keys() {
         try_one_pc: true,
         ..prewrite(&["a", "b"], 20)
     };
-    assert_eq!(kv.prewrite(write).await.one_pc_commit_ts, 21);
+    assert_eq!(kv.prewrite(write).await.one_pc_commit_ts, 22, "above the lock that was refused at 21");
     let late = kv.pessimistic_lock(lock(&["a"], 15, 16)).await.errors.remove(0).conflict.expect("a conflict");
-    assert_eq!((late.reason, late.conflict_commit_ts), (write_conflict::Reason::PessimisticRetry as i32, 21));
+    assert_eq!((late.reason, late.conflict_commit_ts), (write_conflict::Reason::PessimisticRetry as i32, 22));
     let force = PessimisticLockRequest {
         wake_up_mode: PessimisticLockWakeUpMode::WakeUpModeForceLock as i32,
         ..lock(&["a"], 15, 16)
     };
     let result = kv.pessimistic_lock(force).await.results.remove(0);
-    assert_eq!((result.locked_with_conflict_ts, result.value, result.existence), (21, b("v"), true));
+    assert_eq!((result.locked_with_conflict_ts, result.value, result.existence), (22, b("v"), true));
     assert_eq!(result.r#type, PessimisticLockKeyResultType::LockResultLockedWithConflict as i32);
     let rollback = |for_update_ts| PessimisticRollbackRequest {
         context: context(LEFT),
@@ -159,8 +159,8 @@ async fn pessimistic_locks_answer_in_the_order_of_the_keys() {
         keys: vec![b("a")],
     };
     kv.pessimistic_rollback(rollback(20)).await;
-    assert!(!kv.pessimistic_lock(lock(&["a"], 30, 30)).await.errors.is_empty(), "the lock is as of 21");
-    assert_eq!(kv.pessimistic_rollback(rollback(21)).await, PessimisticRollbackResponse::default());
+    assert!(!kv.pessimistic_lock(lock(&["a"], 30, 30)).await.errors.is_empty(), "the lock is as of 22");
+    assert_eq!(kv.pessimistic_rollback(rollback(22)).await, PessimisticRollbackResponse::default());
     assert!(kv.pessimistic_lock(lock(&["a"], 30, 30)).await.errors.is_empty());
 
     let lost = PrewriteRequest { for_update_ts: 16, pessimistic_actions: vec![held], ..prewrite(&["a"], 15) };
