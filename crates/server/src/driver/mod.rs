@@ -65,6 +65,7 @@ mod region_sizes;
 mod replacement;
 mod served;
 mod size_survey;
+mod snapshot_space;
 mod snapshots;
 mod split;
 mod surveys;
@@ -73,7 +74,9 @@ pub use arrivals::Arrival;
 pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
-pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
+pub use handle::{
+    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView, SnapshotsStatus,
+};
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
 pub use inconsistent::FILE as INCONSISTENT_MARK;
@@ -84,6 +87,7 @@ pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery
 pub use membership::MembershipState;
 pub use served::Sample;
 pub use size_survey::SizeLimits;
+pub use snapshot_space::NoSpace;
 pub use snapshots::SnapshotSource;
 
 use crate::config::NodeConfig;
@@ -543,6 +547,8 @@ mod log_crash_test;
 mod log_life_test;
 #[cfg(test)]
 mod several_nodes_test;
+#[cfg(test)]
+mod snapshots_test;
 #[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;
