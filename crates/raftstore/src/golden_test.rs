@@ -345,7 +345,8 @@ fn a_snapshot_file() {
         bytes.extend_from_slice(part);
         Ok(())
     };
-    let written = snapshot::write(&FAMILIES, &view(&batch), RegionId(2), None, &mut take).expect("readable");
+    let written = snapshot::write(&FAMILIES, &view(&batch), RegionId(2), snapshot::Content::default(), &mut take)
+        .expect("readable");
     check_golden(&golden("snapshot-file"), &bytes);
     let read = snapshot::verify(&FAMILIES, &mut read_golden(&golden("snapshot-file")).as_slice()).expect("whole");
     assert_eq!(read.head(), written.head());

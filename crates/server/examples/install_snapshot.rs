@@ -15,7 +15,7 @@
 use kontiki_engine::{Db, Direction, Family, Options, Range, View, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::{OpenMode, read_all};
-use kontiki_raftstore::snapshot::{FileId, SnapshotId, write};
+use kontiki_raftstore::snapshot::{Content, FileId, SnapshotId, write};
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, SnapshotTables, Space, Store, StoreId, StoreIdentity};
 use kontiki_server::driver::Installer;
 use kontiki_server::families::{FAMILIES, served_families};
@@ -81,7 +81,7 @@ fn make_file(env: &Env, dir: &Path, count: u64, value_bytes: usize) -> Outcome<(
     let path = dir.join("file.snap");
     let file = env.fs.open(&path, OpenMode::CreateNew)?;
     let mut at = 0;
-    let written = write(&FAMILIES, &view, REGION, None, &mut |part| {
+    let written = write(&FAMILIES, &view, REGION, Content::default(), &mut |part| {
         file.write_at(part, at)?;
         at += part.len() as u64;
         Ok(())

@@ -148,6 +148,8 @@ pub struct RaftOptions {
     pub region_served_bytes_per_second_max: u64,
     /// How long these are averaged. Not an option: simulations have less time.
     pub region_load_window: Duration,
+    /// Bytes a second of all snapshots that this node sends, and of all that it receives; 0: without a limit.
+    pub snapshot_bytes_per_second_max: u64,
     /// Leaders move to the node with the highest priority among those that are able to lead.
     pub leader_priority: i32,
     /// Between two comparisons of a region's replicas; zero: only by request.
@@ -169,6 +171,8 @@ impl Default for RaftOptions {
             region_requests_per_second_max: 5_000,
             region_served_bytes_per_second_max: 32 << 20,
             region_load_window: Duration::from_secs(1),
+            // What a network of 1 GBit/s carries.
+            snapshot_bytes_per_second_max: 120 << 20,
             leader_priority: 0,
             consistency_check_interval: Duration::from_secs(24 * 60 * 60),
             safe_ts_interval: Duration::from_secs(1),

@@ -185,6 +185,16 @@ impl Scan {
         Ok((self.key(), self.followed()?))
     }
 
+    /// When the current entry expires, in milliseconds of the wall clock since 1970; `None` if it does not.
+    ///
+    /// Panics as [`Scan::key`].
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        assert!(self.place == Place::On, "advance() has said that there is an entry");
+        let (kind, stored) = self.stored();
+        // Its bytes were decoded when it was found to be live.
+        if kind.expires() { decode(kind, stored).ok()?.expires_at_ms } else { None }
+    }
+
     /// Reads the current value, if it is in the value log and wanted.
     #[inline]
     fn follow_pointer(&mut self) -> Result<()> {
@@ -463,6 +473,10 @@ impl Iterator for Scan {
 impl Entries for Scan {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         Scan::seek(self, key)
+    }
+
+    fn expires_at_ms(&self) -> Option<u64> {
+        Scan::expires_at_ms(self)
     }
 }
 

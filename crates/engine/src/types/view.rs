@@ -182,6 +182,12 @@ pub trait Entries: Iterator<Item = Result<(Bytes, Bytes)>> + Send {
     /// Moves so that the next entry is the first at or beyond `key` in the iterator's direction (forward: `>= key`;
     /// backward: `<= key`), within the range. May move either way.
     fn seek(&mut self, key: &[u8]) -> Result<()>;
+
+    /// When the entry that was returned last expires, in milliseconds of the wall clock since 1970; `None` if it does
+    /// not. Those of a [`View`] say it; the default is right for models without keys that expire.
+    fn expires_at_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A consistent, unchanging state of the database.

@@ -6,15 +6,18 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | kind: 1 header, 2 data, 3 end |
+//! | 1 | kind: 1 header, 2 data, 3 end, 4 data with expiry |
 //! | 4, LE | length of the payload, at most [`PAYLOAD_BYTES_MAX`] |
 //! | 4, LE | CRC-32 of kind, length and payload |
 //! | length | payload |
 //!
 //! Payloads: *header* (first frame, once) is protobuf `SnapshotInfo` without size and checksum. *Data* is a family
 //! (varint), then entries to the end: key, value (varint length and bytes each); families ascend over the file and keys
-//! ascend within a family. *End* (last frame, once) is the number of entries and the number of data frames (8 bytes LE
-//! each) and the CRC-32 of all bytes of the file before this frame (4 bytes LE).
+//! ascend within a family. *Data with expiry* has, between key and value, when the entry expires, in milliseconds of
+//! the wall clock since 1970 (varint; 0: never); it is used only where an entry expires, so a file without such entries
+//! is one that older releases read, and they refuse the others ("a frame of an unknown kind"). *End* (last frame, once)
+//! is the number of entries and the number of data frames of both kinds (8 bytes LE each) and the CRC-32 of all bytes
+//! of the file before this frame (4 bytes LE).
 
 use super::SnapshotError;
 use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, put_u32};
@@ -31,6 +34,7 @@ pub(super) const HEAD_BYTES: usize = 9;
 pub(super) const KIND_HEADER: u8 = 1;
 pub(super) const KIND_DATA: u8 = 2;
 pub(super) const KIND_END: u8 = 3;
+pub(super) const KIND_DATA_EXPIRING: u8 = 4;
 
 /// Encodes a frame.
 pub(super) fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {

@@ -17,13 +17,12 @@
 //! a split is not applied yet, and the range of this region, with the new data, belongs to the region that it was split
 //! from.
 
-use super::read::SnapshotReader;
+use super::read::{Entry, SnapshotReader};
 use super::{SnapshotError, SnapshotFile, SnapshotId, verify};
 use crate::consensus::log::Position;
 use crate::families::Families;
 use crate::meta;
 use crate::region::Region;
-use bytes::Bytes;
 use kontiki_engine::{Family, Range, Result as EngineResult, View, WriteBatch};
 use std::io::{self, Read};
 
@@ -45,8 +44,8 @@ pub trait InstallTarget {
     /// Whether a value of this many bytes is kept in tables. If not (it belongs into the value log), it is committed.
     fn is_kept_in_tables(&self, family: Family, value_bytes: usize) -> bool;
     /// Adds an entry to the tables that [`InstallTarget::ingest`] takes in: families and keys ascend over all calls.
-    /// Changes nothing that a reader sees.
-    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> EngineResult<()>;
+    /// Changes nothing that a reader sees. An entry may expire, at a time in milliseconds of the wall clock since 1970.
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> EngineResult<()>;
     /// Flushes what was committed before this, and then takes in the tables: as one write, durable at return. Does
     /// nothing if nothing was added.
     fn ingest(&mut self) -> EngineResult<()>;
@@ -92,9 +91,9 @@ pub fn install(
         let mut input = open()?;
         let mut reader = SnapshotReader::new(families, input.as_mut())?;
         while let Some(frame) = reader.next()? {
-            for (key, value) in &frame.entries {
-                if left.again == Again::All || !target.is_kept_in_tables(frame.family, value.len()) {
-                    batch.put(frame.family, key, value);
+            for entry in &frame.entries {
+                if left.again == Again::All || !target.is_kept_in_tables(frame.family, entry.value.len()) {
+                    entry.put_into(frame.family, &mut batch);
                 }
                 if batch.as_bytes().len() > BATCH_BYTES {
                     target.commit(std::mem::take(&mut batch))?;
@@ -151,17 +150,17 @@ fn build_tables(
             before.iter().for_each(|before| before.put_into(&mut left.small));
         }
         let first = first.as_mut().expect("set above");
-        for (key, value) in frame.entries {
-            if !target.is_kept_in_tables(frame.family, value.len()) {
+        for entry in frame.entries {
+            if !target.is_kept_in_tables(frame.family, entry.value.len()) {
                 left.again = Again::Large;
             } else if first.bytes >= bytes_min {
-                target.add(frame.family, &key, &value)?;
+                add(target, frame.family, &entry)?;
             } else {
-                first.bytes += (key.len() + value.len()) as u64;
-                first.entries.push((key, value));
+                first.bytes += (entry.key.len() + entry.value.len()) as u64;
+                first.entries.push(entry);
                 if first.bytes >= bytes_min {
                     let entries = std::mem::take(&mut first.entries);
-                    entries.iter().try_for_each(|(key, value)| target.add(frame.family, key, value))?;
+                    entries.iter().try_for_each(|entry| add(target, frame.family, entry))?;
                 }
             }
         }
@@ -170,18 +169,22 @@ fn build_tables(
     Ok((reader.file().clone(), left))
 }
 
+fn add(target: &mut dyn InstallTarget, family: Family, entry: &Entry) -> EngineResult<()> {
+    target.add(family, &entry.key, &entry.value, entry.expires_at_ms)
+}
+
 /// Entries of a family that is not known to be large enough for tables.
 struct FirstEntries {
     family: Family,
     /// Empty once they are in a table.
-    entries: Vec<(Bytes, Bytes)>,
+    entries: Vec<Entry>,
     /// Their bytes, not reset then.
     bytes: u64,
 }
 
 impl FirstEntries {
     fn put_into(&self, batch: &mut WriteBatch) {
-        self.entries.iter().for_each(|(key, value)| batch.put(self.family, key, value));
+        self.entries.iter().for_each(|entry| entry.put_into(self.family, batch));
     }
 }
 

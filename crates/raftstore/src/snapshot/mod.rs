@@ -18,7 +18,7 @@ mod write;
 pub use install::{InstallError, InstallTarget, OpenFile, install};
 pub use names::{FileId, FileNumbers};
 pub use read::verify;
-pub use write::{describe, write};
+pub use write::{Content, describe, write};
 
 use crate::consensus::wire::{RaftMessage, RegionRecord, SnapshotInfo};
 use crate::region::{Region, RegionId};
@@ -143,6 +143,12 @@ pub enum SnapshotError {
         /// What it should hold.
         expected: SnapshotId,
     },
+    /// An entry expires, and the receiver does not know that.
+    #[error(
+        "the region has keys that expire, and the receiver's release takes no snapshot with such keys; upgrade the \
+         receiver"
+    )]
+    Expiry,
     /// The view does not hold the region.
     #[error("region {0} is not in the view")]
     NoRegion(RegionId),

@@ -1,19 +1,37 @@
 //! Reading and checking a snapshot file.
 
-use super::frame::{FrameReader, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
+use super::frame::{FrameReader, KIND_DATA, KIND_DATA_EXPIRING, KIND_END, KIND_HEADER, MAGIC};
 use super::write::RunningChecksum;
 use super::{SnapshotError, SnapshotFile};
 use crate::consensus::wire::SnapshotInfo;
 use crate::families::Families;
 use bytes::Bytes;
-use kontiki_engine::Family;
+use kontiki_engine::{Family, WriteBatch};
 use kontiki_env::codec::{get_slice, get_u32, get_u64, get_varint};
 use std::io::Read;
 
 /// The entries of one data frame.
 pub(super) struct DataFrame {
     pub family: Family,
-    pub entries: Vec<(Bytes, Bytes)>,
+    pub entries: Vec<Entry>,
+}
+
+/// A key with its value.
+pub(super) struct Entry {
+    pub key: Bytes,
+    pub value: Bytes,
+    /// Milliseconds of the wall clock since 1970; `None`: it does not expire.
+    pub expires_at_ms: Option<u64>,
+}
+
+impl Entry {
+    /// Adds it to a batch.
+    pub fn put_into(&self, family: Family, batch: &mut WriteBatch) {
+        match self.expires_at_ms {
+            None => batch.put(family, &self.key, &self.value),
+            Some(expires_at_ms) => batch.put_expiring(family, &self.key, &self.value, expires_at_ms),
+        };
+    }
 }
 
 /// Reads a file front to back, checking each frame, the order of keys, that every key belongs to the region, and at the
@@ -55,9 +73,9 @@ impl<'a> SnapshotReader<'a> {
         let start = self.frames.offset;
         let (kind, payload, head) = self.frames.next()?;
         match kind {
-            KIND_DATA => {
+            KIND_DATA | KIND_DATA_EXPIRING => {
                 self.checksum.add(&[&head[..], &payload[..]].concat());
-                let frame = self.decode(payload.into(), start)?;
+                let frame = self.decode(kind, payload.into(), start)?;
                 self.frame_count += 1;
                 self.entry_count += frame.entries.len() as u64;
                 Ok(Some(frame))
@@ -67,7 +85,7 @@ impl<'a> SnapshotReader<'a> {
         }
     }
 
-    fn decode(&mut self, payload: Bytes, start: u64) -> Result<DataFrame, SnapshotError> {
+    fn decode(&mut self, kind: u8, payload: Bytes, start: u64) -> Result<DataFrame, SnapshotError> {
         let short = |_| SnapshotError::damaged(start, "a malformed data frame");
         let mut rest = payload.as_ref();
         let family = get_varint(&mut rest).map_err(short)?;
@@ -78,13 +96,15 @@ impl<'a> SnapshotReader<'a> {
         let mut entries = Vec::new();
         while !rest.is_empty() {
             let key = payload.slice_ref(get_slice(&mut rest).map_err(short)?);
+            let expires_at_ms = if kind == KIND_DATA_EXPIRING { get_varint(&mut rest).map_err(short)? } else { 0 };
+            let expires_at_ms = (expires_at_ms > 0).then_some(expires_at_ms);
             let value = payload.slice_ref(get_slice(&mut rest).map_err(short)?);
             let ascends = self.last.as_ref().is_none_or(|last| (last.0, &last.1) < (family, &key));
             if !ascends || !self.file.region.contains(&key) {
                 return Err(SnapshotError::damaged(start, "a key out of order or out of the region"));
             }
             self.last = Some((family, key.clone()));
-            entries.push((key, value));
+            entries.push(Entry { key, value, expires_at_ms });
         }
         Ok(DataFrame { family, entries })
     }

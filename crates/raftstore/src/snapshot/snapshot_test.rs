@@ -5,7 +5,7 @@ use crate::model::families::{DATA_FAMILIES, DEFAULT, FAMILIES, META, PLACEMENT, 
 use crate::model::{MapView, put_keys_around, region};
 use crate::region::Space;
 use bytes::Bytes;
-use kontiki_engine::{Family, WriteBatch};
+use kontiki_engine::{Direction, Entries, Family, Range, View, WriteBatch};
 use proptest::prelude::*;
 use std::io::{Cursor, Read};
 
@@ -22,7 +22,7 @@ fn sample(space: Space, large: usize) -> MapView {
 
 fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
     let mut bytes = Vec::new();
-    let file = write(&FAMILIES, view, RegionId(3), None, &mut |part| {
+    let file = write(&FAMILIES, view, RegionId(3), Content::default(), &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     });
@@ -56,7 +56,7 @@ impl InstallTarget for IntoMap<'_> {
         value_bytes != 3
     }
 
-    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> kontiki_engine::Result<()> {
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8], _: Option<u64>) -> kontiki_engine::Result<()> {
         let last = self.tables.ops().last().map(|op| (op.family().0, op.key().to_vec()));
         assert!(last < Some((family.0, key.to_vec())) && self.is_kept_in_tables(family, value.len()));
         self.tables.put(family, key, value);
@@ -201,17 +201,16 @@ fn the_format_is_what_it_was() {
     let mut view = MapView::default();
     view.write(&batch);
     let (file, bytes) = file_of(&view);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
-        hex,
+        text,
         "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c75650205000000a8968b2bf27f016b00031400000019598f060200000000000000020000000000000008b92a1b"
     );
     assert_eq!(verify(&FAMILIES, &mut bytes.as_slice()).expect("whole"), file);
 
     // A file from before the families had reserved numbers is read with the present numbers.
     let earlier = "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c756502040000006745cbd903016b000314000000135b5426020000000000000002000000000000006b05159e";
-    let byte = |i: usize| u8::from_str_radix(&earlier[i..i + 2], 16).expect("hex");
-    let earlier: Vec<u8> = (0..earlier.len()).step_by(2).map(byte).collect();
+    let earlier = hex(earlier);
     let mut input = earlier.as_slice();
     let mut reader = read::SnapshotReader::new(&FAMILIES, &mut input).expect("a snapshot file");
     let mut found = Vec::new();
@@ -219,6 +218,93 @@ fn the_format_is_what_it_was() {
         found.push((frame.family, frame.entries.len()));
     }
     assert_eq!(found, [(DEFAULT, 1), (TXN_WRITE, 1)]);
+}
+
+/// A view in which keys that end with a digit expire, at 1000 times the digit.
+struct Expiring(MapView);
+
+struct ExpiringEntries {
+    entries: Box<dyn Entries>,
+    last: Option<Bytes>,
+}
+
+impl View for Expiring {
+    fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
+        self.0.get(family, key)
+    }
+
+    fn entries(&self, family: Family, range: Range, to: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {
+        Ok(Box::new(ExpiringEntries { entries: self.0.entries(family, range, to)?, last: None }))
+    }
+}
+
+impl Iterator for ExpiringEntries {
+    type Item = kontiki_engine::Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.entries.next();
+        self.last = next.as_ref().and_then(|entry| entry.as_ref().ok()).map(|(key, _)| key.clone());
+        next
+    }
+}
+
+impl Entries for ExpiringEntries {
+    fn seek(&mut self, key: &[u8]) -> kontiki_engine::Result<()> {
+        self.entries.seek(key)
+    }
+
+    fn expires_at_ms(&self) -> Option<u64> {
+        expiry_of(self.last.as_ref()?)
+    }
+}
+
+fn expiry_of(key: &[u8]) -> Option<u64> {
+    key.last().filter(|last| last.is_ascii_digit()).map(|last| 1000 * u64::from(last - b'0' + 1))
+}
+
+/// The kinds of the data frames say where entries expire, and each entry says when.
+#[test]
+fn entries_keep_their_expiry() {
+    let mut batch = WriteBatch::new();
+    meta::put_region(META, &mut batch, &region(Space::Data));
+    meta::put_applied(META, &mut batch, RegionId(3), Position { index: 40, term: 6 });
+    for key in ["k", "k1", "k2", "l", "m"] {
+        batch.put(DEFAULT, key, key);
+    }
+    batch.put(DEFAULT, "o", vec![1; frame::FRAME_BYTES]);
+    batch.put(DEFAULT, "p", "stays");
+    batch.put(TXN_WRITE, "k3", "");
+    let mut view = MapView::default();
+    view.write(&batch);
+    let mut bytes = Vec::new();
+    let written = write(&FAMILIES, &Expiring(view), RegionId(3), Content::default(), &mut |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    });
+    let file = written.expect("built");
+    assert_eq!(verify(&FAMILIES, &mut bytes.as_slice()).expect("whole"), file);
+    let mut input = bytes.as_slice();
+    let mut reader = read::SnapshotReader::new(&FAMILIES, &mut input).expect("a snapshot file");
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next().expect("sound") {
+        let is_right = |entry: &read::Entry| entry.expires_at_ms == expiry_of(&entry.key);
+        assert!(frame.entries.iter().all(is_right), "each entry expires when it did");
+        let keys = frame.entries.iter().map(|entry| String::from_utf8_lossy(&entry.key).into_owned());
+        frames.push((frame.family, keys.collect::<Vec<_>>().join(" ")));
+    }
+    // A frame without expiry ends where an entry expires, and that one goes on until it is full.
+    let expected = [(DEFAULT, "k"), (DEFAULT, "k1 k2 l m o"), (DEFAULT, "p"), (TXN_WRITE, "k3")];
+    assert_eq!(frames, expected.map(|(family, keys)| (family, keys.to_owned())));
+    // Kind, length, checksum; then family, key, expiry, value.
+    let golden = "04 06000000 d0c1eb2b 05 026b33 a01f 00";
+    let golden: Vec<u8> = golden.split(' ').flat_map(hex).collect();
+    let end = frame::HEAD_BYTES + 20;
+    let last = &bytes[bytes.len() - end - golden.len()..bytes.len() - end];
+    assert_eq!(last, golden, "{last:02x?}");
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("hex")).collect()
 }
 
 /// Values by the index of a family and a key.

@@ -102,7 +102,7 @@ impl InstallTarget for InstallSteps {
         value_bytes % 4 != 3
     }
 
-    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> kontiki_engine::Result<()> {
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8], _: Option<u64>) -> kontiki_engine::Result<()> {
         self.tables.put(family, key, value);
         Ok(())
     }
@@ -550,7 +550,8 @@ impl Node {
                 let due = now + Duration::from_millis(rng.below(self.send_delay_ms_max));
                 let (region, mut bytes) = (snapshot.region, Vec::new());
                 let table = self.views.get(&view).expect("a view that is sent from is kept");
-                let written = snapshot::write(&families::FAMILIES, table, region, left_out, &mut |part| {
+                let content = snapshot::Content { left_out, ..snapshot::Content::default() };
+                let written = snapshot::write(&families::FAMILIES, table, region, content, &mut |part| {
                     bytes.extend_from_slice(part);
                     Ok(())
                 });

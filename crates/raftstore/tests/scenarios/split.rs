@@ -26,7 +26,7 @@ pub fn with_keys(seed: u64) -> Cluster {
     with_keys_and(seed, config())
 }
 
-fn with_keys_and(seed: u64, config: Config) -> Cluster {
+pub fn with_keys_and(seed: u64, config: Config) -> Cluster {
     let mut cluster = Cluster::with_config(seed, 3, config);
     for i in 0..20u32 {
         cluster.put_surely(format!("k{i:02}").as_bytes(), &i.to_le_bytes());
@@ -75,6 +75,56 @@ fn a_split_makes_two_regions_that_serve_at_once() {
         }
         cluster.settle();
     }
+}
+
+/// Scenario split-tombstone: a store applies the split when the new region's replica there was removed already. What
+/// the split creates ends, and stays ended.
+#[test]
+fn a_replica_that_a_late_split_creates_after_its_removal_ends() {
+    let mut created = 0;
+    for seed in 0..10 {
+        let mut cluster = with_keys(2_000 + seed);
+        cluster.checker.members_change = true;
+        let leader = cluster.wait_leader();
+        let late = leader % 3 + 1;
+        // It has the split in its log, and applies it late.
+        cluster.node(late).apply_delay = Duration::from_secs(4 + seed);
+        cluster.split_surely(&[(RIGHT, b"k10")]);
+        cluster.until(10, "the new region has a leader", |cluster| cluster.leader_of(RIGHT).is_some());
+        let child = cluster.region_at(b"k12");
+        let removed = child.peer_on(StoreId(late)).expect("made there too").id;
+        cluster.until(20, "it is removed", |cluster| {
+            let region = cluster.region_at(b"k12");
+            if let Some(leader) = cluster.leader_of(RIGHT)
+                && region.peer(removed).is_some()
+            {
+                let action = Action::ChangeMembers(MemberChange::Remove(removed));
+                cluster.command(leader, RIGHT, Command { epoch: region.epoch, action });
+                cluster.run(Duration::from_millis(200));
+            }
+            cluster.region_at(b"k12").peer(removed).is_none()
+        });
+        let is_late = cluster.replica_of(RIGHT, late).is_none();
+        cluster.node(late).apply_delay = Duration::ZERO;
+        for _ in 0..1_500 {
+            cluster.step();
+            created += usize::from(is_late && cluster.replica_of(RIGHT, late).is_some());
+        }
+        let is_gone = |cluster: &mut Cluster| {
+            let data = entries_of(&cluster.nodes[&StoreId(late)].visible, &child);
+            cluster.replica_of(RIGHT, late).is_none() && region_on(cluster, RIGHT, late).is_none() && data.is_empty()
+        };
+        cluster.until(30, "nothing of it is left", is_gone);
+        cluster.node(late).flush();
+        cluster.crash(late);
+        cluster.start(late);
+        cluster.put_anywhere(b"k12", b"after");
+        cluster.put_anywhere(b"k05", b"after");
+        cluster.run(3 * SECOND);
+        assert!(is_gone(&mut cluster), "seed {seed}: it stays ended");
+        assert!(cluster.nodes[&StoreId(late)].is_up());
+    }
+    assert!(created > 10, "the split created it after its removal, in {created} steps");
 }
 
 #[test]

@@ -87,6 +87,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub region_served_bytes_per_second_max: Option<u64>,
 
+    /// Bytes per second of all snapshots (whole regions, for replicas that are new or lag) that this node sends, and
+    /// of all that it receives, at least 1 MiB; 0: no limit [default: 120 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub snapshot_bytes_per_second_max: Option<u64>,
+
     /// Leaders move to the node with the highest priority among those that can lead, -100 to 100 [default: 0]
     #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
     pub leader_priority: Option<i32>,
@@ -218,6 +223,7 @@ impl ServeOptions {
             region_keys_max,
             region_requests_per_second_max,
             region_served_bytes_per_second_max,
+            snapshot_bytes_per_second_max,
             leader_priority,
             consistency_check_seconds,
             safe_ts_interval_ms,
@@ -369,6 +375,7 @@ impl ServeOptions {
         let requests = self.region_requests_per_second_max.unwrap_or(default.region_requests_per_second_max);
         let served = self.region_served_bytes_per_second_max.unwrap_or(default.region_served_bytes_per_second_max);
         let check = self.consistency_check_seconds.unwrap_or(default.consistency_check_interval.as_secs());
+        let snapshots = self.snapshot_bytes_per_second_max.unwrap_or(default.snapshot_bytes_per_second_max);
         let check = zero_or_in_range("consistency-check-seconds", check, 10..=365 * 24 * 60 * 60)?;
         let safe_ts = self.safe_ts_interval_ms.unwrap_or(default.safe_ts_interval.as_millis() as u64);
         let safe_ts = zero_or_in_range("safe-ts-interval-ms", safe_ts, 50..=60_000)?;
@@ -393,6 +400,11 @@ impl ServeOptions {
             region_load_window: default.region_load_window,
             consistency_check_interval: Duration::from_secs(check),
             safe_ts_interval: Duration::from_millis(safe_ts),
+            snapshot_bytes_per_second_max: zero_or_in_range(
+                "snapshot-bytes-per-second-max",
+                snapshots,
+                (1 << 20)..=(1 << 40),
+            )?,
             leader_priority: in_range("leader-priority", priority, -100..=100)?,
         })
     }

@@ -1,6 +1,7 @@
-//! Snapshot files that are arriving: each owns its names until raftstore knows the file, and removes the file if
-//! raftstore never gets it.
+//! Snapshot files that are arriving: each owns its names, and the space that is promised to it, until raftstore knows
+//! the file, and removes the file if raftstore never gets it.
 
+use super::snapshot_space::{NoSpace, SnapshotSpace};
 use kontiki_env::fs::Fs;
 use kontiki_raftstore::snapshot::FileId;
 use parking_lot::Mutex;
@@ -8,15 +9,28 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// By so much at a time the promise to a file grows that is larger than announced: the announced size counts tables
+/// and values, and misses what is in memory.
+const GROWTH_BYTES: u64 = 16 << 20;
+
 /// The files that are arriving. The removal of unneeded files skips these.
-#[derive(Default)]
 pub(super) struct Arrivals {
     files: Mutex<BTreeSet<FileId>>,
+    pub(super) space: Arc<SnapshotSpace>,
 }
 
 impl Arrivals {
+    pub(super) fn new(space: Arc<SnapshotSpace>) -> Arrivals {
+        Arrivals { files: Mutex::default(), space }
+    }
+
     pub(super) fn contains(&self, file: &FileId) -> bool {
         self.files.lock().contains(file)
+    }
+
+    /// The number of files that are arriving.
+    pub(super) fn count(&self) -> usize {
+        self.files.lock().len()
     }
 }
 
@@ -26,13 +40,24 @@ pub struct Arrival {
     directory: PathBuf,
     fs: Arc<dyn Fs>,
     arrivals: Arc<Arrivals>,
+    /// The size for which there is space.
+    expected_bytes: u64,
     is_known: bool,
 }
 
 impl Arrival {
-    pub(super) fn begin(directory: &Path, fs: Arc<dyn Fs>, file: FileId, arrivals: &Arc<Arrivals>) -> Arrival {
+    /// Of about `bytes`, for which there is space on the disk, twice.
+    pub(super) fn begin(
+        directory: &Path,
+        fs: Arc<dyn Fs>,
+        file: FileId,
+        bytes: u64,
+        arrivals: &Arc<Arrivals>,
+    ) -> Result<Arrival, NoSpace> {
+        arrivals.space.promise(file, bytes.saturating_mul(2))?;
         arrivals.files.lock().insert(file);
-        Arrival { file, directory: directory.to_owned(), fs, arrivals: arrivals.clone(), is_known: false }
+        let (directory, arrivals) = (directory.to_owned(), arrivals.clone());
+        Ok(Arrival { file, directory, fs, arrivals, expected_bytes: bytes, is_known: false })
     }
 
     /// The path of the file when it is complete and synced. The folder may not exist yet.
@@ -43,6 +68,28 @@ impl Arrival {
     /// The path of the file until then.
     pub fn temporary_path(&self) -> PathBuf {
         self.directory.join(self.file.temporary_name())
+    }
+
+    /// The file's own share of the promised space is allocated to it.
+    pub fn allocated(&self) {
+        self.arrivals.space.set(self.file, self.expected_bytes);
+    }
+
+    /// The file has `written_bytes` and is about to get `more_bytes`: checks that there is space, if that is more than
+    /// was announced.
+    pub fn grows(&mut self, written_bytes: u64, more_bytes: u64) -> Result<(), NoSpace> {
+        let end = written_bytes + more_bytes;
+        if end > self.expected_bytes {
+            let expected = end + GROWTH_BYTES;
+            self.arrivals.space.promise(self.file, 2 * expected - written_bytes)?;
+            self.expected_bytes = expected;
+        }
+        Ok(())
+    }
+
+    /// The file is complete: only its install will take space.
+    pub(super) fn is_complete(&self, bytes: u64) {
+        self.arrivals.space.set(self.file, bytes);
     }
 
     pub(super) fn file(&self) -> FileId {
@@ -66,6 +113,7 @@ impl Drop for Arrival {
                     tracing::warn!(%error, path = %path.display(), "an incomplete snapshot file could not be removed");
                 }
             }
+            self.arrivals.space.release(self.file);
         }
         self.arrivals.files.lock().remove(&self.file);
     }

@@ -116,18 +116,24 @@ pub struct Counters {
     pub snapshots_prepared: Counter,
     /// Views retained for sending snapshots.
     pub snapshot_views: Gauge,
+    /// Views for sending that wait for others to be released.
+    pub snapshot_views_waiting: Gauge,
     /// Snapshots in flight for which the log was no longer retained.
     pub snapshots_abandoned: Gauge,
     /// Snapshots sent completely.
     pub snapshots_sent: Counter,
     /// Snapshots received completely.
     pub snapshots_received: Counter,
+    /// Snapshots refused for lack of space on the disk.
+    pub snapshots_refused: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
     /// Of these, those that were taken in as tables.
     pub snapshots_installed_as_tables: Counter,
     /// Bytes of these tables.
     pub snapshot_table_bytes: Counter,
+    /// Bytes of the files of installed snapshots.
+    pub snapshot_installed_bytes: Counter,
     /// Milliseconds that installs of snapshots have taken.
     pub snapshot_install_ms: Counter,
     /// Replicas without ticks: they hibernate, or have no peer to hear from and nothing to do.

@@ -8,6 +8,7 @@ use kontiki_env::testing::{check_golden, read_golden};
 use kontiki_placement::{Command, Outcome, Request, Response, SafePoint, StoreById};
 use kontiki_proto::internal::{
     NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk, SnapshotHead,
+    SnapshotProgressReply, SnapshotProgressRequest,
 };
 use prost::Message;
 use std::collections::BTreeMap;
@@ -99,12 +100,18 @@ fn messages_of_calls_between_nodes() {
         estimated_bytes: 1 << 20,
         message: Bytes::from_static(b"message"),
         version: 0,
+        transfer: 0,
     };
     let data = Bytes::from_static(b"data");
     let first = SnapshotChunk { head: Some(head), offset: 0, data: data.clone(), checksum: 0xadf3_f363, last: false };
     check("snapshot-chunk-first", first.clone());
     let head = first.head.clone().map(|head| SnapshotHead { version: 2, ..head });
-    check("snapshot-chunk-first-version-2", SnapshotChunk { head, ..first });
+    check("snapshot-chunk-first-version-2", SnapshotChunk { head, ..first.clone() });
+    let head = first.head.clone().map(|head| SnapshotHead { version: 3, transfer: 99, ..head });
+    check("snapshot-chunk-first-version-3", SnapshotChunk { head, ..first });
+    let asked = SnapshotProgressRequest { cluster_id: 7, from_store: 1, to_store: 2, transfer: 99 };
+    check("snapshot-progress-request", asked);
+    check("snapshot-progress-reply", SnapshotProgressReply { is_known: true, received_bytes: 1 << 20 });
     check("snapshot-chunk-last", SnapshotChunk { head: None, offset: 4, data, checksum: 0xadf3_f363, last: true });
     check("snapshot-ack", SnapshotAck {});
 }

@@ -7,7 +7,8 @@ use super::inbox::{Inbox, Input, Reply, StoreChange};
 use super::lag_watch::LagReport;
 use super::membership::MembershipState;
 use super::served::{Sample, ServedTable};
-use super::snapshots::check_received;
+use super::snapshot_space::NoSpace;
+use super::snapshots::{Installs, check_received};
 use crate::families;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     pub file_numbers: FileNumbers,
     /// Snapshot files that are arriving and that raftstore does not know yet.
     pub arrivals: Arc<Arrivals>,
+    /// Snapshot files to be installed.
+    pub installs: Arc<Mutex<Installs>>,
 }
 
 impl Shared {
@@ -211,6 +214,23 @@ pub struct RegionStatus {
     pub refusal: Option<Refusal>,
 }
 
+/// The snapshots of a node, at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotsStatus {
+    /// Views retained for sending.
+    pub views: u64,
+    /// Views that wait until others are released.
+    pub views_waiting: u64,
+    /// Files that are arriving, or being checked.
+    pub arriving: u64,
+    /// Files that wait for their install.
+    pub waiting: u64,
+    /// Files that are being installed.
+    pub installing: u64,
+    /// Disk space that is promised to snapshots and not taken yet.
+    pub promised_bytes: u64,
+}
+
 /// A message that no correct peer sends: a log, here or there, is damaged or has lost its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -251,6 +271,8 @@ pub struct NodeStatus {
     pub is_spare: bool,
     /// The stores to which no connection can be made at the moment, or which refuse it, and why.
     pub peer_failures: BTreeMap<StoreId, String>,
+    /// What happens to snapshots here.
+    pub snapshots: SnapshotsStatus,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
@@ -389,11 +411,34 @@ impl NodeHandle {
         self.shared.inbox.push_message(from, bytes);
     }
 
-    /// A snapshot is about to arrive: returns the names under which its file is to be stored. No other file ever has
-    /// these names. Dropping the result before [`NodeHandle::snapshot_received`] removes the stored data.
-    pub fn snapshot_arrives(&self, snapshot: SnapshotId) -> Arrival {
+    /// A snapshot of about `bytes` is about to arrive: returns the names under which its file is to be stored. No other
+    /// file ever has these names. Dropping the result before [`NodeHandle::snapshot_received`] removes the stored data.
+    /// Asks the disk whether there is space for the file and its install, which may block.
+    pub fn snapshot_arrives(&self, snapshot: SnapshotId, bytes: u64) -> Result<Arrival, NoSpace> {
         let file = FileId { snapshot, number: self.shared.file_numbers.next() };
-        Arrival::begin(&self.shared.snapshots_dir, self.shared.env.fs.clone(), file, &self.shared.arrivals)
+        let fs = self.shared.env.fs.clone();
+        let arrival = Arrival::begin(&self.shared.snapshots_dir, fs, file, bytes, &self.shared.arrivals);
+        if arrival.is_err() {
+            self.shared.counters.snapshots_refused.increment();
+        }
+        arrival
+    }
+
+    /// What happens to snapshots here.
+    pub fn snapshots(&self) -> SnapshotsStatus {
+        let Shared { counters, arrivals, installs, .. } = &*self.shared;
+        let (waiting, installing) = {
+            let installs = installs.lock();
+            (installs.waiting() as u64, installs.running() as u64)
+        };
+        SnapshotsStatus {
+            views: counters.snapshot_views.get(),
+            views_waiting: counters.snapshot_views_waiting.get(),
+            arriving: arrivals.count() as u64,
+            waiting,
+            installing,
+            promised_bytes: arrivals.space.promised_bytes(),
+        }
     }
 
     /// The folder of snapshot files.
@@ -408,6 +453,7 @@ impl NodeHandle {
             return Err("this node does not take part in consensus".into());
         }
         let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, arrival.file(), &message)?;
+        arrival.is_complete(file.bytes);
         self.shared.counters.snapshots_received.increment();
         self.shared.inbox.push(Input::SnapshotReceived { message, file, arrival });
         Ok(())
@@ -609,6 +655,7 @@ impl NodeHandle {
             missing: shared.missing(),
             is_spare: !shared.holds_all_regions.load(Ordering::Relaxed),
             peer_failures: self.peer_failures(),
+            snapshots: self.snapshots(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             recovery: shared.recovery.lock().clone(),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),

@@ -27,6 +27,8 @@ const READ_BYTES: usize = 256 << 10;
 /// What an install did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed {
+    /// Bytes of the file.
+    pub file_bytes: u64,
     /// Bytes of the tables that were ingested; 0 if everything was written key by key.
     pub table_bytes: u64,
 }
@@ -95,12 +97,17 @@ impl Installer {
             self.env.fs.create_dir_all(&self.tables_dir).map_err(|error| EngineError::io(&self.tables_dir, &error))?;
             self.remove_tables().map_err(|error| EngineError::io(&self.tables_dir, &error))?;
         }
-        let mut open = || FileReader::open(&*self.env.fs, path).map(|reader| Box::new(reader) as Box<dyn Read>);
+        let mut file_bytes = 0;
+        let mut open = || {
+            let reader = FileReader::open(&*self.env.fs, path)?;
+            file_bytes = reader.file.len()?;
+            Ok(Box::new(reader) as Box<dyn Read>)
+        };
         let mut target =
             Target { installer: self, families: self.db.families(), writer: None, files: vec![], bytes: 0 };
         let view = self.db.snapshot();
         install(&FAMILIES, &view, id, tables_from, &mut open, &mut target)?;
-        Ok(Installed { table_bytes: target.bytes })
+        Ok(Installed { file_bytes, table_bytes: target.bytes })
     }
 }
 
@@ -150,7 +157,7 @@ impl InstallTarget for Target<'_> {
         threshold == 0 || (value_bytes as u64) < threshold
     }
 
-    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> EngineResult<()> {
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> EngineResult<()> {
         self.check_open()?;
         let table_bytes = self.installer.sizes.table_bytes;
         let is_ended =
@@ -162,7 +169,10 @@ impl InstallTarget for Target<'_> {
             self.writer = Some((family, self.begin_table(family)?));
         }
         let (_, writer) = self.writer.as_mut().expect("set above");
-        writer.put(key, value)
+        match expires_at_ms {
+            None => writer.put(key, value),
+            Some(expires_at_ms) => writer.put_expiring(key, value, expires_at_ms),
+        }
     }
 
     fn ingest(&mut self) -> EngineResult<()> {

@@ -4,9 +4,10 @@ use super::*;
 use crate::families::{DATA_FAMILIES, DEFAULT, META, TXN_LOCK, TXN_WRITE, served_families};
 use kontiki_engine::{Direction, Options, Range, View};
 use kontiki_env::SimMachine;
+use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::snapshot::{FileId, write};
+use kontiki_raftstore::snapshot::{Content, FileId, write};
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, StoreIdentity, meta};
 use std::collections::BTreeMap;
 
@@ -80,12 +81,18 @@ fn applied(db: &Db) -> Option<u64> {
 
 /// A snapshot's file of a region with these contents.
 fn snapshot_of(machine: &SimMachine, contents: &Contents) -> (PathBuf, SnapshotId) {
+    snapshot_with(machine, contents, WriteBatch::new())
+}
+
+/// The same, with more that was written.
+fn snapshot_with(machine: &SimMachine, contents: &Contents, more: WriteBatch) -> (PathBuf, SnapshotId) {
     let db = open(machine, "/source");
     let first = Store::bootstrap(&FAMILIES, &StoreIdentity { cluster: 7, store: StoreId(1) }, &[region()]);
     db.commit(first).expect("written");
     put(&db, contents);
+    db.commit(derived(more)).expect("written");
     let mut bytes = Vec::new();
-    let written = write(&FAMILIES, &db.snapshot(), REGION, None, &mut |part| {
+    let written = write(&FAMILIES, &db.snapshot(), REGION, Content::default(), &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     });
@@ -164,6 +171,42 @@ fn a_snapshot_replaces_the_region_by_tables_as_key_by_key() {
         let db = open(&machine.restarted(Rng::new(3)), DATA);
         assert_eq!((contents_of(&db), applied(&db)), (sample(), Some(1)));
         assert_eq!(db.get(b"a").expect("readable").as_deref(), Some(&b"stays"[..]), "not of the region");
+    }
+}
+
+/// In tables, in batches and in the value log: what expires at the sender expires at the same time here.
+#[test]
+fn keys_expire_when_they_would_have_at_the_sender() {
+    let machine = SimMachine::from_seed(8);
+    let now = machine.clock.wall_ms();
+    let mut expiring = WriteBatch::new();
+    let mut expected = sample();
+    for (family, key, bytes, seconds) in [
+        (DEFAULT, "key031x", 10, 60),
+        (DEFAULT, "key032x", 400, 60),
+        (DEFAULT, "key033x", 10, 90),
+        (TXN_LOCK, "lock2", 5, 60),
+        (TXN_WRITE, "w010x", 20, 0),
+    ] {
+        expiring.put_expiring(family, key, vec![1; bytes], now + 1000 * seconds);
+        expected.insert((family, key.as_bytes().to_vec()), vec![1; bytes]);
+    }
+    expected.remove(&(TXN_WRITE, b"w010x".to_vec()));
+    let (path, id) = snapshot_with(&machine, &sample(), expiring);
+    for as_tables in [false, true] {
+        let machine = SimMachine { fs: machine.fs.fork(Rng::new(1)), ..machine.restarted(Rng::new(2)) };
+        let db = open(&machine, DATA);
+        installer(&machine, &db).install(&path, id, as_tables).expect("installed");
+        assert_eq!(db.stats().ingest.ingests, u64::from(as_tables));
+        assert_eq!(contents_of(&db), expected, "as tables: {as_tables}");
+        let wait = i64::try_from(now + 60_000 - machine.clock.wall_ms()).expect("it is now");
+        machine.clock.set_wall_offset_ms(wait);
+        let mut left = sample();
+        left.insert((DEFAULT, b"key033x".to_vec()), vec![1; 10]);
+        assert_eq!(contents_of(&db), left, "as tables: {as_tables}");
+        db.compact().expect("written");
+        assert_eq!(contents_of(&db), left, "as tables: {as_tables}");
+        machine.clock.set_wall_offset_ms(0);
     }
 }
 

@@ -68,6 +68,7 @@ mod replacement;
 mod safe_ts;
 mod served;
 mod size_survey;
+mod snapshot_space;
 mod snapshots;
 mod split;
 mod surveys;
@@ -77,7 +78,7 @@ pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
 pub use handle::{
-    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView,
+    NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView, SnapshotsStatus,
 };
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
@@ -89,6 +90,7 @@ pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery
 pub use membership::MembershipState;
 pub use served::Sample;
 pub use size_survey::SizeLimits;
+pub use snapshot_space::NoSpace;
 pub use snapshots::SnapshotSource;
 
 use crate::config::NodeConfig;
@@ -561,6 +563,8 @@ mod log_crash_test;
 mod log_life_test;
 #[cfg(test)]
 mod several_nodes_test;
+#[cfg(test)]
+mod snapshots_test;
 #[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;

@@ -124,6 +124,9 @@ fn replay_bytes_max(raft: &Config, engine: &Options) -> u64 {
     engine.log_bytes_max.max(2 * kept) + 2 * engine.log_segment_bytes
 }
 
+/// What is kept free for flushes beside snapshots, in memtables: the one that is being flushed, and the next.
+const RESERVED_MEMTABLES: u64 = 2;
+
 /// An open engine, and with which settings.
 struct Opened {
     raft: Config,
@@ -131,6 +134,8 @@ struct Opened {
     db: Db,
     installer: Installer,
     replay_bytes_max: u64,
+    /// Disk space that no snapshot gets.
+    reserve_bytes: u64,
 }
 
 /// Checks the configuration and opens the engine, and what installs snapshots into it.
@@ -152,10 +157,11 @@ fn open_engine(
     inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
     inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
     let tables = options.table.clone();
+    let reserve_bytes = options.memtable_bytes.saturating_mul(RESERVED_MEMTABLES);
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
     let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
-    Ok(Opened { raft, placement, db, installer, replay_bytes_max })
+    Ok(Opened { raft, placement, db, installer, replay_bytes_max, reserve_bytes })
 }
 
 /// What this node, as a leader, does about a transactional read of a follower: it takes it into account as if it served
@@ -204,6 +210,7 @@ fn share(
         snapshots_dir: snapshots.directory().to_owned(),
         file_numbers: store.file_numbers(),
         arrivals: snapshots.arrivals(),
+        installs: snapshots.installs(),
     }
 }
 
@@ -222,7 +229,8 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let Opened { raft, placement, db, installer, replay_bytes_max } = open_engine(env, &mut config, tune)?;
+        let Opened { raft, placement, db, installer, replay_bytes_max, reserve_bytes } =
+            open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
         let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
@@ -231,7 +239,8 @@ impl Driver {
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
-        let snapshots = Snapshots::open(env, &config.data_dir, (&inbox, &counters, store.file_numbers()), installer)?;
+        let shared = (&inbox, &counters, store.file_numbers());
+        let snapshots = Snapshots::open(env, &config.data_dir, shared, installer, reserve_bytes)?;
         let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);

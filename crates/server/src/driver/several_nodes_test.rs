@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::config::NodeConfig;
+use crate::transport::{Inbound, IncomingFile, NodeInbound};
 use futures::FutureExt;
 use kontiki_engine::{Family, Options, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::{Clock, VirtualTime};
-use kontiki_env::fs::CrashMode;
+use kontiki_env::fs::{CrashMode, Fs};
 use kontiki_env::rng::Rng;
 use kontiki_env::tasks::Tasks;
 use kontiki_raftstore::Config;
+use kontiki_raftstore::snapshot::SnapshotId;
 use std::future::Future;
 
 pub(super) const DATA: RegionId = RegionId(2);
@@ -31,6 +33,15 @@ pub(super) struct Nodes {
     tune: Tune,
     /// Cut off from the others.
     pub(super) away: Option<u64>,
+    /// Snapshots arrive; otherwise all sends fail.
+    pub(super) delivers_snapshots: bool,
+}
+
+/// Receives a snapshot as the transport does.
+fn receive(fs: Arc<dyn Fs>, handle: &NodeHandle, id: SnapshotId, message: Bytes, source: &SnapshotSource) -> bool {
+    let inbound = NodeInbound::new(handle.clone(), fs);
+    let Ok(mut file) = inbound.begin_snapshot(id, source.estimated_bytes()) else { return false };
+    source.write(&mut |part| file.append(part)).is_ok() && file.finish(message).is_ok()
 }
 
 impl Nodes {
@@ -40,7 +51,8 @@ impl Nodes {
             let machine = SimMachine::new(&Rng::new(id), time.clone());
             (id, Node { machine, driver: None, starts: 0 })
         };
-        let mut nodes = Nodes { nodes: (1..=count).map(node).collect(), time, tune, away: None };
+        let mut nodes =
+            Nodes { nodes: (1..=count).map(node).collect(), time, tune, away: None, delivers_snapshots: false };
         (1..=count).for_each(|id| nodes.start_node(id));
         nodes
     }
@@ -57,12 +69,17 @@ impl Nodes {
 
     /// Ends a node as a power loss does, and starts it again.
     pub(super) fn restart(&mut self, id: u64, mode: CrashMode) {
+        self.crash(id, mode);
+        self.start_node(id);
+    }
+
+    /// Ends a node as a power loss does.
+    pub(super) fn crash(&mut self, id: u64, mode: CrashMode) {
         let node = self.nodes.get_mut(&id).expect("a member");
         node.machine.fs.power_off();
         node.driver = None;
         node.machine.fs.crash(mode);
         node.machine = node.machine.restarted(Rng::new(node.starts));
-        self.start_node(id);
     }
 
     pub(super) fn driver(&self, id: u64) -> &Driver {
@@ -89,8 +106,12 @@ impl Nodes {
                     self.handle(to.0).deliver(StoreId(from), bytes);
                 }
                 Outbound::Message { .. } => {}
-                Outbound::Snapshot { to, snapshot, view, .. } => {
-                    self.handle(from).snapshot_sent(snapshot.region, to, view, false);
+                Outbound::Snapshot { to, snapshot, view, message, source } => {
+                    let is_cut = [Some(from), Some(to.0)].contains(&self.away);
+                    let fs = Arc::new(self.nodes[&to.0].machine.fs.clone());
+                    let arrives = || receive(fs, &self.handle(to.0), snapshot, message, &source);
+                    let ok = self.delivers_snapshots && !is_cut && arrives();
+                    self.handle(from).snapshot_sent(snapshot.region, to, view, ok);
                 }
             }
         }

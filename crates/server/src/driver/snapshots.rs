@@ -14,15 +14,16 @@ use super::counters::Counters;
 use super::error::OpenError;
 use super::inbox::{Inbox, Input};
 use super::install::{FileReader, Installer};
+use super::snapshot_space::SnapshotSpace;
 use super::{Driver, Outbound};
 use crate::families::FAMILIES;
 use bytes::Bytes;
 use kontiki_engine::{Db, Family, PartSize, Range, Snapshot};
 use kontiki_env::Env;
-use kontiki_env::fs::Fs;
+use kontiki_env::fs::{Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::snapshot::{
-    FileId, FileNumbers, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify, write,
+    Content, FileId, FileNumbers, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify, write,
 };
 use kontiki_raftstore::{Event, RegionId, SnapshotTask, ViewId};
 use parking_lot::Mutex;
@@ -36,7 +37,7 @@ use std::time::Duration;
 pub(super) const DIRECTORY: &str = "snapshots";
 /// The maximum number of views retained for sending: each pins tables that a compaction has replaced, and the region's
 /// log.
-const VIEWS_MAX: usize = 4;
+pub(super) const VIEWS_MAX: usize = 4;
 /// The maximum number of concurrent installs: enough to keep a disk busy while one of them waits for memory, few enough
 /// that foreground work makes progress.
 const INSTALLS_MAX: usize = 2;
@@ -93,13 +94,27 @@ pub(super) struct Snapshots {
 
 /// Files to be installed.
 #[derive(Default)]
-struct Installs {
+pub(super) struct Installs {
     waiting: VecDeque<FileId>,
     /// Of these, those that are known to need tables, and found a job that builds some. They are the next ones for
     /// which tables are built.
     waiting_for_tables: VecDeque<FileId>,
     /// A job builds tables.
     building: bool,
+    /// The number of files that are being installed.
+    running: usize,
+}
+
+impl Installs {
+    /// The number of files that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len() + self.waiting_for_tables.len()
+    }
+
+    /// The number of files that are being installed.
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
 }
 
 /// The views that are retained for sending.
@@ -117,6 +132,8 @@ pub struct SnapshotSource {
     region: RegionId,
     estimated_bytes: u64,
     left_out: Option<Family>,
+    /// The receiver's version does not know entries that expire.
+    without_expiry: bool,
 }
 
 impl SnapshotSource {
@@ -130,13 +147,19 @@ impl SnapshotSource {
             let parts = view.range_parts(*family, range.clone(), PartSize::WHOLE).map_err(SnapshotError::Engine)?;
             estimated_bytes += parts.iter().map(|part| part.bytes).sum::<u64>();
         }
-        Ok((SnapshotSource { view, region, estimated_bytes, left_out: None }, head))
+        Ok((SnapshotSource { view, region, estimated_bytes, left_out: None, without_expiry: false }, head))
+    }
+
+    /// For a receiver that does not know entries that expire: writing ends at one with an error.
+    pub fn without_expiry(self) -> SnapshotSource {
+        SnapshotSource { without_expiry: true, ..self }
     }
 
     /// Writes all of it through `write`, front to back. Blocks; ends with the first error of `write`, or with
     /// [`kontiki_engine::Error::Closed`] when the node has stopped.
     pub fn write(&self, write_part: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), SnapshotError> {
-        write(&FAMILIES, &self.view, self.region, self.left_out, write_part).map(|_| ())
+        let content = Content { left_out: self.left_out, without_expiry: self.without_expiry };
+        write(&FAMILIES, &self.view, self.region, content, write_part).map(|_| ())
     }
 
     /// The approximate number of bytes: it counts files, so it is too high if much of them is garbage, and too low if
@@ -152,12 +175,15 @@ impl Snapshots {
         data_dir: &Path,
         (inbox, counters, numbers): (&Arc<Inbox>, &Arc<Counters>, FileNumbers),
         installer: Installer,
+        reserve_bytes: u64,
     ) -> Result<Snapshots, OpenError> {
         let directory = data_dir.join(DIRECTORY);
         let created = env.fs.create_dir_all(&directory).and_then(|()| env.fs.sync_dir(data_dir));
         created.map_err(|error| OpenError::Snapshots { path: directory.clone(), error })?;
+        let space = Arc::new(SnapshotSpace::new(env.fs.clone(), &directory, reserve_bytes));
         let job = Job {
             directory: directory.clone(),
+            space: space.clone(),
             env: env.clone(),
             db: installer.db().clone(),
             inbox: inbox.clone(),
@@ -173,12 +199,16 @@ impl Snapshots {
         });
         let install_tasks = install_tasks.collect();
         let task = Some(env.tasks.spawn("snapshots", Box::new(move || job.step())));
-        let (fs, arrivals, views) = (env.fs.clone(), Arc::default(), Views::default());
+        let (fs, arrivals, views) = (env.fs.clone(), Arc::new(Arrivals::new(space)), Views::default());
         Ok(Snapshots { directory, fs, numbers, arrivals, queue, installs, installer, task, install_tasks, views })
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    pub(super) fn installs(&self) -> Arc<Mutex<Installs>> {
+        self.installs.clone()
     }
 
     pub(super) fn arrivals(&self) -> Arc<Arrivals> {
@@ -191,8 +221,11 @@ impl Snapshots {
         for path in list(&*self.fs, &self.directory)? {
             let file = path.file();
             self.numbers.skip_through(file.map_or(0, |file| file.number));
-            if !file.is_some_and(|file| needed.contains(&file)) {
-                self.fs.remove(&path.below(&self.directory))?;
+            let path = path.below(&self.directory);
+            match file.filter(|file| needed.contains(file)) {
+                // It may have to be installed again; if not, it is soon removed.
+                Some(file) => self.arrivals.space.set(file, self.fs.open(&path, OpenMode::Read)?.len()?),
+                None => self.fs.remove(&path)?,
             }
         }
         self.installer.remove_tables()
@@ -261,6 +294,7 @@ impl Driver {
             SnapshotTask::Release { view } => self.snapshots.release(view),
         }
         self.shared.counters.snapshot_views.set(self.snapshots.view_count() as u64);
+        self.shared.counters.snapshot_views_waiting.set(self.snapshots.views.waiting.len() as u64);
     }
 
     /// A view was taken for sending, or could not be.
@@ -337,6 +371,7 @@ struct Job {
     queue: Arc<Mutex<VecDeque<Work>>>,
     installs: Arc<Mutex<Installs>>,
     installer: Installer,
+    space: Arc<SnapshotSpace>,
 }
 
 impl Job {
@@ -353,6 +388,7 @@ impl Job {
                 Err(error) => tracing::warn!(%error, "the snapshot files could not be listed"),
             },
             Work::Unlink { path } => {
+                path.file().into_iter().for_each(|file| self.space.release(file));
                 let path = path.below(&self.directory);
                 if self.env.fs.exists(&path)
                     && let Err(error) = self.env.fs.remove(&path)
@@ -370,13 +406,17 @@ impl Job {
         let region = file.snapshot.region;
         let began = self.env.clock.monotonic();
         let result = self.installer.install(&self.path(file), file.snapshot, as_tables);
-        if as_tables {
-            self.installs.lock().building = false;
+        {
+            let mut installs = self.installs.lock();
+            installs.running -= 1;
+            installs.building &= !as_tables;
         }
+        self.space.release(file);
         let took_ms = self.env.clock.monotonic().saturating_sub(began).as_millis();
         self.counters.snapshot_install_ms.add(u64::try_from(took_ms).unwrap_or(u64::MAX));
         if let Ok(installed) = &result {
             self.counters.snapshots_installed.increment();
+            self.counters.snapshot_installed_bytes.add(installed.file_bytes);
             if installed.table_bytes > 0 {
                 self.counters.snapshots_installed_as_tables.increment();
                 self.counters.snapshot_table_bytes.add(installed.table_bytes);
@@ -394,10 +434,12 @@ impl Job {
             if !installs.building
                 && let Some(file) = installs.waiting_for_tables.pop_front()
             {
-                installs.building = true;
+                (installs.building, installs.running) = (true, installs.running + 1);
                 return Some((file, Some(true)));
             }
-            installs.waiting.pop_front()?
+            let file = installs.waiting.pop_front()?;
+            installs.running += 1;
+            file
         };
         // Reads the disk: not under the lock, which the driver takes.
         if !self.installer.is_for_tables(&self.path(file)) {
@@ -406,6 +448,7 @@ impl Job {
         let mut installs = self.installs.lock();
         if std::mem::replace(&mut installs.building, true) {
             installs.waiting_for_tables.push_back(file);
+            installs.running -= 1;
             return Some((file, None));
         }
         Some((file, Some(true)))

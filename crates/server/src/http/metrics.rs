@@ -134,16 +134,30 @@ impl NodeCollector {
     fn snapshots(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let c = self.0.counters();
         count(encoder, "snapshots_prepared", "Views taken for sending snapshots", c.snapshots_prepared.get())?;
+        let refused = "Snapshots refused because the disk has no space for their files and tables";
+        count(encoder, "snapshots_refused", refused, c.snapshots_refused.get())?;
         count(encoder, "snapshots_installed", "Snapshots installed", c.snapshots_installed.get())?;
         let as_tables = "Of these, snapshots that were taken in as tables";
         count(encoder, "snapshots_installed_as_tables", as_tables, c.snapshots_installed_as_tables.get())?;
         let table_bytes = "Bytes of the tables that snapshots were taken in as";
         count(encoder, "snapshot_table_bytes", table_bytes, c.snapshot_table_bytes.get())?;
+        count(
+            encoder,
+            "snapshot_installed_bytes",
+            "Bytes of the files that were installed",
+            c.snapshot_installed_bytes.get(),
+        )?;
         let took = "Time that installs of snapshots took";
         count(encoder, "snapshot_install_milliseconds", took, c.snapshot_install_ms.get())?;
         let abandoned = c.snapshots_abandoned.get();
         count(encoder, "snapshots_abandoned", "Snapshots in flight when the log outgrew its bound", abandoned)?;
-        gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())
+        gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())?;
+        let state = self.0.snapshots();
+        gauge(encoder, "snapshots_arriving", "Snapshot files that are arriving or being checked", state.arriving)?;
+        gauge(encoder, "snapshots_waiting", "Snapshot files that wait for their install", state.waiting)?;
+        gauge(encoder, "snapshots_installing", "Snapshot files that are being installed", state.installing)?;
+        let promised = "Disk space that is promised to snapshots and not taken yet";
+        gauge(encoder, "snapshot_promised_bytes", promised, state.promised_bytes)
     }
 
     fn consistency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! A node's state as JSON and as text.
 
-use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus};
+use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus, SnapshotsStatus};
 use kontiki_engine::Stats;
 use kontiki_raftstore::{PeerRole, Recovery, Space, StoreId};
 use serde_json::{Value, json};
@@ -20,8 +20,22 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
         "not_ready": not_ready(status),
+        "snapshots": snapshots(&status.snapshots),
         "regions": status.regions.iter().map(region).collect::<Vec<_>>(),
         "engine": engine_json(engine),
+    })
+}
+
+/// What is sent, received and installed of whole regions.
+fn snapshots(status: &SnapshotsStatus) -> Value {
+    let SnapshotsStatus { views, views_waiting, arriving, waiting, installing, promised_bytes } = status;
+    json!({
+        "views": views,
+        "views_waiting": views_waiting,
+        "arriving": arriving,
+        "waiting": waiting,
+        "installing": installing,
+        "promised_bytes": promised_bytes,
     })
 }
 

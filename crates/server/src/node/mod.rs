@@ -19,9 +19,12 @@ use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::stopping::{Stage, StopControl, Stopping};
-use crate::transport::{Identity, Links, NodeInbound, PeerService, Transport, TransportMetrics, Versions};
+use crate::transport::{
+    Identity, Links, NodeInbound, PeerService, Transport, TransportMetrics, TransportOptions, Versions,
+};
 use kontiki_env::Env;
 use kontiki_env::machine::descriptors_max;
+use kontiki_env::rng::Rng;
 use kontiki_tls::{Credentials, TlsError};
 use prometheus_client::registry::Registry;
 use runner::Runner;
@@ -164,7 +167,8 @@ impl Server {
         tls::watch(credentials.as_ref(), &mut registry, &io);
         let for_peers = credentials.clone();
         let (for_transport, links) = (transport_metrics.clone(), Links::default());
-        let transport = Transport::start(identity, members, io, for_transport, on_failure, for_peers, links.clone());
+        let options = transport_options(&env, &config, for_peers, links.clone());
+        let transport = Transport::start(identity, members, io, for_transport, on_failure, options);
         let is_reachable = transport.reachability();
         let runner = Runner::start(&env, driver, transport);
 
@@ -172,12 +176,13 @@ impl Server {
         let retry_budget = retry_budget(config.park_time_max);
         let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
+        let (rate, clock) = (config.node.raft.snapshot_bytes_per_second_max, env.clock.clone());
         let stop = StopControl::default();
         let services = Services {
             pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable).with_tls(credentials.is_some()),
             kv: Kv::new(node.clone(), retry_budget, detach),
             debug: DebugService::new(node.clone()),
-            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone())
+            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping(), links.clone(), rate, clock)
                 .of_members(config.node.members.keys().copied()),
             metrics: request_metrics,
             requests: requests.handle().clone(),
@@ -347,6 +352,21 @@ fn runtime(name: &str, workers: usize) -> Result<Runtime, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)
+}
+
+fn transport_options(
+    env: &Env,
+    config: &ServeConfig,
+    credentials: Option<Arc<Credentials>>,
+    links: Links,
+) -> TransportOptions {
+    TransportOptions {
+        credentials,
+        links,
+        snapshot_bytes_per_second_max: config.node.raft.snapshot_bytes_per_second_max,
+        process: Rng::new(election_seed(env, config.node.store_id)).child("transport").next_u64(),
+        clock: env.clock.clone(),
+    }
 }
 
 /// Differs between nodes and between starts, so that nodes do not stand for election at the same time.

@@ -110,7 +110,10 @@ fn send(transport: &Transport, node: &NodeHandle, outbound: Outbound) {
         Outbound::Snapshot { to, snapshot, view, message, source } => {
             let node = node.clone();
             let estimated_bytes = source.estimated_bytes();
-            let write: WriteSnapshot = Box::new(move |part| source.write(part).map_err(|error| error.to_string()));
+            let write: WriteSnapshot = Box::new(move |receiver, part| {
+                let source = if receiver.expiry { source } else { source.without_expiry() };
+                source.write(part).map_err(|error| error.to_string())
+            });
             let outgoing = OutgoingSnapshot { id: snapshot, message, estimated_bytes, write };
             transport.send_snapshot(to, outgoing, move |ok| node.snapshot_sent(snapshot.region, to, view, ok));
         }

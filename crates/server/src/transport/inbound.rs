@@ -1,7 +1,7 @@
 //! Passes received data to the node: messages to its inbox, snapshot files to its folder.
 
 use super::{Inbound, IncomingFile};
-use crate::driver::{Arrival, NodeHandle};
+use crate::driver::{Arrival, NoSpace, NodeHandle};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs, OpenMode};
 use kontiki_raftstore::StoreId;
@@ -31,14 +31,19 @@ impl Inbound for NodeInbound {
     }
 
     fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<ArrivingFile> {
-        let arrival = self.node.snapshot_arrives(id);
+        let arrival = self.node.snapshot_arrives(id, estimated_bytes).map_err(no_space)?;
         self.fs.create_dir_all(arrival.path().parent().unwrap_or(Path::new(".")))?;
         let file = self.fs.open(&arrival.temporary_path(), OpenMode::CreateNew)?;
         // A disk that is too full is noticed here and not after an hour. Unused preallocated space is released at the
         // end.
         file.allocate(estimated_bytes)?;
+        arrival.allocated();
         Ok(ArrivingFile { node: self.node.clone(), fs: self.fs.clone(), file, arrival, written: 0 })
     }
+}
+
+fn no_space(error: NoSpace) -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, error)
 }
 
 /// A snapshot file under its temporary name; removed unless it was finished.
@@ -52,6 +57,8 @@ pub struct ArrivingFile {
 
 impl IncomingFile for ArrivingFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let grows = self.arrival.grows(self.written, bytes.len() as u64);
+        grows.inspect_err(|_| self.node.counters().snapshots_refused.increment()).map_err(no_space)?;
         self.file.write_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         Ok(())

@@ -8,7 +8,8 @@
 //! 2. While a peer cannot be reached, what was queued for it is dropped at each failed attempt: raft repeats
 //!    everything, and a peer that comes back must not process obsolete messages first.
 //! 3. All messages that wait when the stream is ready are sent as one batch: the load itself forms the batches.
-//! 4. Snapshots are sent separately, so that megabytes of data never delay a heartbeat, and few at a time.
+//! 4. Snapshots are sent separately, so that megabytes of data never delay a heartbeat, few at a time, and all together
+//!    at a bounded rate. One whose connection breaks is resumed.
 //!
 //! Two nodes first agree on a version of what they send (`version.rs`). A stream names cluster, sender and receiver in
 //! every batch; the receiver refuses what is not meant for it, so a wrong address in a configuration causes an error
@@ -18,6 +19,8 @@ mod inbound;
 mod links;
 mod metrics;
 mod negotiate;
+mod pace;
+mod partial;
 mod peer;
 mod receive;
 mod service;
@@ -28,12 +31,14 @@ pub use inbound::NodeInbound;
 pub use links::Links;
 pub use metrics::TransportMetrics;
 pub use service::PeerService;
-pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
+pub use snapshot::{OutgoingSnapshot, ReceiverKnows, WriteSnapshot};
 pub use version::Versions;
 
+use self::pace::Pace;
 use crate::api::Reachability;
 use crate::config::ENTRY_BYTES_LIMIT;
 use bytes::Bytes;
+use kontiki_env::clock::Clock;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
@@ -41,7 +46,7 @@ use kontiki_tls::Credentials;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -110,23 +115,56 @@ struct Shared {
     runtime: Handle,
     metrics: TransportMetrics,
     snapshot_slots: Arc<Semaphore>,
+    snapshot_pace: Arc<Pace>,
+    /// The number of the last transfer of a snapshot.
+    last_transfer: AtomicU64,
     credentials: Option<Arc<Credentials>>,
     links: Links,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a [`Transport`] has besides its peers.
+#[derive(Clone)]
+pub struct TransportOptions {
+    /// With these, connections use TLS.
+    pub credentials: Option<Arc<Credentials>>,
+    /// The links that tests can cut.
+    pub links: Links,
+    /// All snapshots together are sent at this rate at most; 0: without a limit.
+    pub snapshot_bytes_per_second_max: u64,
+    /// A number that no other process of this store has used: it keeps their snapshots apart.
+    pub process: u64,
+    /// Measures times.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl TransportOptions {
+    /// Without TLS, and without a limit.
+    pub fn new(clock: Arc<dyn Clock>) -> TransportOptions {
+        let (links, snapshot_bytes_per_second_max, process) = (Links::default(), 0, 0);
+        TransportOptions { credentials: None, links, snapshot_bytes_per_second_max, process, clock }
+    }
+}
+
+impl Shared {
+    /// A number for a transfer; never 0.
+    fn next_transfer(&self) -> u64 {
+        self.last_transfer.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1)
+    }
 }
 
 impl Transport {
     /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own. `on_failure` is called
-    /// each time when the stream to a store breaks or cannot be opened. With `credentials`, connections use TLS; tests
-    /// can cut `links`.
+    /// each time when the stream to a store breaks or cannot be opened.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
         runtime: Handle,
         metrics: TransportMetrics,
         on_failure: OnFailure,
-        credentials: Option<Arc<Credentials>>,
-        links: Links,
+        options: TransportOptions,
     ) -> Transport {
+        let TransportOptions { credentials, links, snapshot_bytes_per_second_max, process, clock } = options;
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
         let peers = others
             .map(|(id, address)| {
@@ -139,7 +177,20 @@ impl Transport {
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        let shared = Shared { identity, peers, runtime, metrics, snapshot_slots, credentials, links };
+        let snapshot_pace = Pace::new(snapshot_bytes_per_second_max, clock.clone(), metrics.snapshot_paced_ms.clone());
+        let (snapshot_pace, last_transfer) = (Arc::new(snapshot_pace), AtomicU64::new(process));
+        let shared = Shared {
+            identity,
+            peers,
+            runtime,
+            metrics,
+            snapshot_slots,
+            snapshot_pace,
+            last_transfer,
+            credentials,
+            links,
+            clock,
+        };
         Transport { shared: Arc::new(shared) }
     }
 
@@ -176,7 +227,7 @@ impl Transport {
         self.shared.runtime.spawn(async move {
             let result = match shared.peers.get(&to) {
                 _ if shared.links.is_blocked(to) => Err("the link is blocked".to_owned()),
-                Some(peer) => snapshot::send(&shared, to, peer.address(), snapshot).await,
+                Some(peer) => snapshot::send(shared.clone(), to, peer.address().to_owned(), snapshot).await,
                 None => Err("no address is known".to_owned()),
             };
             if let Err(error) = &result {
@@ -218,6 +269,8 @@ fn describe_status(status: &tonic::Status) -> String {
     }
 }
 
+#[cfg(test)]
+mod snapshots_test;
 #[cfg(test)]
 #[path = "transport_test.rs"]
 mod tests;

@@ -1,8 +1,9 @@
 //! Stores of other releases, over loopback: one of the release before, in both directions, and one that is too new.
 
 use crate::transport::tests::{CLUSTER, Node, until};
-use crate::transport::{Identity, Links, Transport, TransportMetrics, Versions};
+use crate::transport::{Identity, Transport, TransportMetrics, TransportOptions, Versions};
 use bytes::Bytes;
+use kontiki_env::Env;
 use kontiki_env::testing::read_golden;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
@@ -39,13 +40,27 @@ impl Peer for Before {
     async fn snapshot(&self, _: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
         Err(Status::unavailable("not in this test"))
     }
+
+    async fn snapshot_progress(
+        &self,
+        _: Request<SnapshotProgressRequest>,
+    ) -> Result<Response<SnapshotProgressReply>, Status> {
+        Err(Status::unimplemented("unknown call"))
+    }
 }
 
 fn transport(address: String, versions: Versions, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address)]);
     let on_failure = Arc::new(|_, _: &str| ());
-    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), on_failure, None, Links::default())
+    Transport::start(
+        identity,
+        &addresses,
+        Handle::current(),
+        metrics.clone(),
+        on_failure,
+        TransportOptions::new(Env::real().clock),
+    )
 }
 
 /// What the release before has sent, byte for byte.

@@ -1,12 +1,18 @@
 //! The receiving half, as a gRPC service.
 
-use super::receive::receive;
+use super::pace::Pace;
+use super::partial::Partials;
+use super::receive::Receiver;
 use super::version::Versions;
 use super::{Identity, Inbound, Links, MESSAGE_BYTES_MAX, SNAPSHOTS_AT_ONCE_MAX, TransportMetrics, negotiate};
 use crate::connections::ConnectionInfo;
 use crate::stopping::{Stage, Stopping};
+use kontiki_env::clock::Clock;
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
-use kontiki_proto::internal::{NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
+use kontiki_proto::internal::{
+    NegotiateReply, NegotiateRequest, PeerAck, PeerBatch, SnapshotAck, SnapshotChunk, SnapshotProgressReply,
+    SnapshotProgressRequest,
+};
 use kontiki_raftstore::StoreId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,28 +20,35 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Receives messages and snapshots from other nodes.
-pub struct PeerService<I> {
+pub struct PeerService<I: Inbound> {
     identity: Identity,
-    inbound: Arc<I>,
-    slots: Arc<Semaphore>,
-    metrics: TransportMetrics,
-    stopping: Stopping,
+    /// Of snapshots, and what it shares with those of messages.
+    receiver: Arc<Receiver<I>>,
     links: Links,
     /// The stores of this node's list; `None`: any.
     members: Option<BTreeSet<u64>>,
 }
 
 impl<I: Inbound> PeerService<I> {
-    /// The service of the store `identity`; what arrives is passed to `inbound`.
+    /// The service of the store `identity`; what arrives is passed to `inbound`. All snapshots together arrive at the
+    /// given rate at most; 0: without a limit.
     pub fn new(
         identity: Identity,
         inbound: Arc<I>,
         metrics: TransportMetrics,
         stopping: Stopping,
         links: Links,
+        snapshot_bytes_per_second_max: u64,
+        clock: Arc<dyn Clock>,
     ) -> PeerService<I> {
+        let pace = Arc::new(Pace::new(snapshot_bytes_per_second_max, clock.clone(), metrics.snapshot_paced_ms.clone()));
         let slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        PeerService { identity, inbound, slots, metrics, stopping, links, members: None }
+        let receiver = Receiver { inbound, slots, partials: Partials::new(), pace, metrics, stopping, clock };
+        PeerService { identity, receiver: Arc::new(receiver), links, members: None }
+    }
+
+    fn metrics(&self) -> &TransportMetrics {
+        &self.receiver.metrics
     }
 
     /// Refuses stores that are not in this node's list: it has no address to answer to, and they would wait without
@@ -69,7 +82,7 @@ impl<I: Inbound> PeerService<I> {
         } else {
             return Ok(StoreId(from));
         };
-        self.metrics.refused.inc();
+        self.metrics().refused.inc();
         Err(Status::failed_precondition(refusal))
     }
 
@@ -79,7 +92,7 @@ impl<I: Inbound> PeerService<I> {
         if self.identity.versions.know(version) {
             return Ok(());
         }
-        self.metrics.refused.inc();
+        self.metrics().refused.inc();
         Err(Status::failed_precondition(format!(
             "sent in version {version} of the protocol between nodes, store {store_id} knows {min} to {max}; upgrade the \
              older of the two stores"
@@ -89,7 +102,7 @@ impl<I: Inbound> PeerService<I> {
     fn negotiate(&self, request: &NegotiateRequest) -> Result<NegotiateReply, Status> {
         self.check(request.cluster_id, request.from_store, request.to_store)?;
         negotiate::answer(self.identity, request).map_err(|error| {
-            self.metrics.refused.inc();
+            self.metrics().refused.inc();
             let error = error.to_string();
             tracing::warn!(error, "a connection of another node was refused");
             Status::failed_precondition(error)
@@ -102,12 +115,12 @@ impl<I: Inbound> PeerService<I> {
             self.check_version(batch.version)?;
             let count = batch.messages.len() as u64;
             if self.links.is_blocked(from) {
-                self.metrics.blocked.inc_by(count);
+                self.metrics().blocked.inc_by(count);
                 continue;
             }
-            self.metrics.received.inc_by(count);
+            self.metrics().received.inc_by(count);
             for message in batch.messages {
-                self.inbound.deliver(from, message);
+                self.receiver.inbound.deliver(from, message);
             }
         }
         Ok(())
@@ -124,21 +137,22 @@ impl<I: Inbound> PeerService<I> {
         if self.links.is_blocked(from) {
             return Err(Status::unavailable("the link is blocked"));
         }
-        let _slot = self
-            .slots
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("as many snapshots as allowed are arriving already"))?;
-        receive(self.inbound.clone(), head, first, &mut chunks, &self.metrics).await?;
-        self.metrics.snapshots_received.inc();
-        Ok(())
+        // A task of its own: that of the call is dropped when the connection breaks; this one then keeps what it has.
+        let receiving = tokio::spawn(self.receiver.clone().receive(from, head, first, chunks));
+        receiving.await.map_err(|error| Status::internal(error.to_string()))?
+    }
+
+    async fn progress(&self, request: &SnapshotProgressRequest) -> Result<SnapshotProgressReply, Status> {
+        let from = self.check(request.cluster_id, request.from_store, request.to_store)?;
+        let received = self.receiver.partials.progress((from, request.transfer)).await;
+        Ok(SnapshotProgressReply { is_known: received.is_some(), received_bytes: received.unwrap_or(0) })
     }
 
     /// Receives until the sender ends, or until this node does not need other nodes any more.
     async fn until_stop(&self, received: impl Future<Output = Result<(), Status>>) -> Result<(), Status> {
         tokio::select! {
             result = received => result,
-            () = self.stopping.reached(Stage::Peers) => Err(Status::unavailable("the node is stopping")),
+            () = self.receiver.stopping.reached(Stage::Peers) => Err(Status::unavailable("the node is stopping")),
         }
     }
 }
@@ -170,5 +184,13 @@ impl<I: Inbound> Peer for PeerService<I> {
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
         accept_peer(&request)?;
         self.until_stop(self.receive_snapshot(request.into_inner())).await.map(|()| Response::new(SnapshotAck {}))
+    }
+
+    async fn snapshot_progress(
+        &self,
+        request: Request<SnapshotProgressRequest>,
+    ) -> Result<Response<SnapshotProgressReply>, Status> {
+        accept_peer(&request)?;
+        self.progress(request.get_ref()).await.map(Response::new)
     }
 }

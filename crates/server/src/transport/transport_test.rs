@@ -3,9 +3,10 @@
 
 use super::*;
 use crate::stopping::{Stage, StopControl};
+use kontiki_env::Env;
 use kontiki_env::testing::loopback_address;
 use kontiki_raftstore::RegionId;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -20,13 +21,40 @@ pub(super) type Arrived = Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>;
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) messages: Mutex<Vec<(StoreId, Bytes)>>,
-    snapshots: Arrived,
+    pub(super) snapshots: Arrived,
+    pub(super) gate: Gate,
+    /// Snapshots that are arriving, or kept.
+    pub(super) files: Arc<AtomicU64>,
+}
+
+/// While it is closed, snapshots are stored no further.
+#[derive(Clone, Default)]
+pub(super) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(super) fn set_closed(&self, is_closed: bool) {
+        *self.0.0.lock() = is_closed;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut is_closed = self.0.0.lock();
+        self.0.1.wait_while(&mut is_closed, |is_closed| *is_closed);
+    }
 }
 
 pub(super) struct Arriving {
     id: SnapshotId,
     bytes: Vec<u8>,
     snapshots: Arrived,
+    gate: Gate,
+    files: Arc<AtomicU64>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.files.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Inbound for Inbox {
@@ -37,19 +65,22 @@ impl Inbound for Inbox {
     }
 
     fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<Arriving> {
+        self.files.fetch_add(1, Ordering::SeqCst);
         let bytes = Vec::with_capacity(estimated_bytes as usize);
-        Ok(Arriving { id, bytes, snapshots: self.snapshots.clone() })
+        let (snapshots, gate, files) = (self.snapshots.clone(), self.gate.clone(), self.files.clone());
+        Ok(Arriving { id, bytes, snapshots, gate, files })
     }
 }
 
 impl IncomingFile for Arriving {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.gate.pass();
         self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn finish(self, message: Bytes) -> io::Result<()> {
-        self.snapshots.lock().push((self.id, self.bytes, message));
+    fn finish(mut self, message: Bytes) -> io::Result<()> {
+        self.snapshots.lock().push((self.id, std::mem::take(&mut self.bytes), message));
         Ok(())
     }
 }
@@ -71,7 +102,15 @@ impl Node {
         let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(store), versions: Versions::OWN };
         let links = Links::default();
         let control = StopControl::default();
-        let service = PeerService::new(identity, inbox.clone(), metrics.clone(), control.stopping(), links.clone());
+        let service = PeerService::new(
+            identity,
+            inbox.clone(),
+            metrics.clone(),
+            control.stopping(),
+            links.clone(),
+            0,
+            Env::real().clock,
+        );
         let service = service.into_server();
         let address = address.to_owned();
         let (bound, listening) = oneshot::channel();
@@ -90,11 +129,18 @@ impl Node {
     }
 }
 
-fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
+pub(super) fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions: Versions::OWN };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
     let on_failure = Arc::new(|_, _: &str| {});
-    Transport::start(identity, &addresses, Handle::current(), metrics.clone(), on_failure, None, Links::default())
+    Transport::start(
+        identity,
+        &addresses,
+        Handle::current(),
+        metrics.clone(),
+        on_failure,
+        TransportOptions::new(Env::real().clock),
+    )
 }
 
 /// Waits until `condition` holds.
@@ -232,9 +278,9 @@ async fn a_snapshot_arrives_whole_with_its_message() {
     node.stop();
 }
 
-fn outgoing(id: SnapshotId, content: Vec<u8>, result: Result<(), String>) -> OutgoingSnapshot {
+pub(super) fn outgoing(id: SnapshotId, content: Vec<u8>, result: Result<(), String>) -> OutgoingSnapshot {
     let estimated_bytes = content.len() as u64 / 2;
-    let write: WriteSnapshot = Box::new(move |part| {
+    let write: WriteSnapshot = Box::new(move |_, part| {
         // In pieces that do not fit the chunks.
         content.chunks(700_001).try_for_each(part).map_err(|error| error.to_string())?;
         result

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | 1 | releases that do not know `Negotiate` |
 //! | 2 | `Negotiate` |
+//! | 3 | snapshots that are resumed (`SnapshotProgress`, and the number of a transfer); entries that expire in them |
 //!
 //! *Rejected:* a flag for each feature: the number of combinations that have to work grows with each one. *Rejected:*
 //! comparing the versions of programs: they change without a change of the protocol, and a test cannot be two releases.
@@ -26,6 +27,8 @@ use kontiki_raftstore::StoreId;
 
 /// The version of stores that do not know `Negotiate`: they state none.
 const BEFORE_NEGOTIATION: u32 = 1;
+/// The first one that knows both novelties of snapshots.
+const RESUMED_SNAPSHOTS: u32 = 3;
 
 /// The versions that a store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +67,19 @@ fn name(program: &str) -> String {
 
 impl Versions {
     /// Those of this release.
-    pub const OWN: Versions = Versions { min: BEFORE_NEGOTIATION, max: 2 };
+    pub const OWN: Versions = Versions { min: BEFORE_NEGOTIATION, max: 3 };
     /// Those of a store that does not know `Negotiate`.
     pub(super) const BEFORE: Versions = Versions { min: BEFORE_NEGOTIATION, max: BEFORE_NEGOTIATION };
+
+    /// Whether a snapshot whose connection breaks is resumed.
+    pub(super) fn resumes_snapshots(version: u32) -> bool {
+        version >= RESUMED_SNAPSHOTS
+    }
+
+    /// Whether snapshots say when entries expire.
+    pub(super) fn has_expiry_in_snapshots(version: u32) -> bool {
+        version >= RESUMED_SNAPSHOTS
+    }
 
     /// What messages state that are sent in `version`. Nothing where the receiver reads nothing: its bytes are then
     /// those of its own release.

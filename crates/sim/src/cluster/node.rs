@@ -592,7 +592,7 @@ impl SimNode for ClusterNode {
             TAG_SNAPSHOT => {
                 let (id, message, file) = decode_snapshot(rest);
                 // If the disk refuses, the snapshot did not arrive: the sender's timeout handles that.
-                let arrival = process.handle.snapshot_arrives(id);
+                let Ok(arrival) = process.handle.snapshot_arrives(id, file.len() as u64) else { return };
                 let stored = store_snapshot(&self.machine.fs, &arrival, &file);
                 if stored.is_ok() && process.handle.snapshot_received(arrival, message).is_ok() {
                     process.outbox.push((from, encode_receipt(id)));

@@ -210,7 +210,6 @@ const SERVER_DRIVER: Layers = (
     "server::driver",
     &[
         &[
-            "arrivals",
             "convert",
             "counters",
             "error",
@@ -222,8 +221,9 @@ const SERVER_DRIVER: Layers = (
             "recovery_record",
             "served",
             "size_survey",
+            "snapshot_space",
         ],
-        &["inconsistent", "install", "load_boundary", "membership"],
+        &["arrivals", "inconsistent", "install", "load_boundary", "membership"],
         &["message"],
         &["inbox"],
         &["checksums", "entry_reads", "oldest_locks", "snapshots"],
