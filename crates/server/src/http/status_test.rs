@@ -31,6 +31,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         is_spare: false,
         peer_failures: Default::default(),
         disk_full: false,
+        log_is_slow: false,
         stops_leading: false,
         recovery: Recovery::default(),
         damage: None,

@@ -17,7 +17,7 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{FaultKind, Region, RegionId, SnapshotTables, Space, StoreId, ViewId};
+use kontiki_raftstore::{FaultKind, Region, RegionId, SlowLog, SnapshotTables, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
 use kontiki_server::families;
@@ -112,6 +112,8 @@ pub struct Sizes {
     pub replicas: usize,
     /// Which snapshots are taken in as tables.
     pub snapshot_tables: SnapshotTables,
+    /// When a log is slow.
+    pub slow_log: SlowLog,
 }
 
 impl Sizes {
@@ -149,6 +151,7 @@ impl Sizes {
             check_interval: Duration::ZERO,
             replicas: 0,
             snapshot_tables: SnapshotTables::default(),
+            slow_log: usual.slow_log,
         }
     }
 
@@ -189,6 +192,19 @@ impl Sizes {
         let (file_bytes_min, family_bytes_min) = (64 << rng.below(8), rng.below(4) << rng.below(10));
         let drawn = SnapshotTables { file_bytes_min, family_bytes_min, table_bytes: 128 << rng.below(8) };
         Sizes { snapshot_tables: if rng.chance(2, 3) { drawn } else { self.snapshot_tables }, ..self }
+    }
+
+    /// Takes a log for slow after a few writes that take some milliseconds. Only where regions hibernate do stores say
+    /// how long their writes take.
+    pub fn with_slow_logs(self, rng: &mut Rng) -> Sizes {
+        let slow_log = SlowLog {
+            window: Duration::from_millis(20 << rng.below(4)),
+            write_min: Duration::from_millis(1 << rng.below(5)),
+            factor: 2 + rng.below(4) as u32,
+            slow_windows: 1 + rng.below(4) as u32,
+            fast_windows: 1 + rng.below(8) as u32,
+        };
+        Sizes { slow_log, ..self }
     }
 
     /// Begins with replicas on three nodes in half of the worlds.
@@ -436,6 +452,7 @@ impl SimNode for ClusterNode {
                 raft.snapshot_tables = sizes.snapshot_tables;
                 raft.hibernate_ticks = sizes.hibernate_ticks;
                 raft.wake_regions_per_tick_max = 1;
+                raft.slow_log = sizes.slow_log;
                 raft.leader_priority = i32::from(sizes.preferred == id);
                 raft.settled_ticks = SETTLED_TICKS;
                 placement.timestamp_window_ms = sizes.timestamp_window_ms;
@@ -617,7 +634,11 @@ impl SimNode for ClusterNode {
     fn wants_step(&self) -> bool {
         let now = self.machine.clock.monotonic();
         self.process.as_ref().is_some_and(|process| {
-            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.tasks.is_due(now)
+            let driver = &process.driver;
+            driver.stopped().is_some()
+                || !process.outbox.is_empty()
+                || driver.next_deadline(now) <= now
+                || process.tasks.is_due(now)
         })
     }
 
@@ -657,7 +678,7 @@ impl SimNode for ClusterNode {
                 }
             }
         }
-        if let Some(reason) = process.driver.stopped() {
+        if let Some(reason) = process.driver.stopped().filter(|_| packets.is_empty()) {
             let differs = matches!(reason, StopReason::Fault(fault) if fault.kind == FaultKind::Inconsistent);
             assert!(
                 self.is_damaged || !differs,
@@ -669,6 +690,10 @@ impl SimNode for ClusterNode {
         self.watch.look(self.id);
         let replicas = process.driver.replicas();
         self.watch.look_at_votes(self.id, &replicas);
+        if process.driver.stopped().is_some() {
+            // Its last orders, which end its leases; it ends with the next step.
+            return Ok(packets);
+        }
         self.watch.look_at_hibernation(self.id, &replicas);
         if let Some(bytes_max) = self.sizes.unapplied_bytes_bound() {
             self.watch.look_at_unapplied(self.id, &replicas, bytes_max);
