@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::disallowed_methods)] // each test file uses its part; tests may touch the machine
 
 pub mod certificates;
+pub mod sick_disk;
 
 use serde_json::Value;
 use std::fmt::Debug;
@@ -27,6 +28,8 @@ pub struct Node {
     pub data_dir: PathBuf,
     /// Further options of every start.
     pub options: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
     log: PathBuf,
     /// The list of nodes with which it is started; empty: none.
     pub initial_cluster: String,
@@ -143,6 +146,7 @@ impl Node {
         command
             .args(&self.options)
             .args(options)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log handle"))
             .stderr(log);
@@ -208,6 +212,12 @@ impl Node {
         wait_for(&what, || child.try_wait().expect("waitable"))
     }
 
+    /// Whether it says that it leads `region`.
+    pub fn leads(&self, region: u64) -> bool {
+        let Some(status) = self.is_running().then(|| self.status()).flatten() else { return false };
+        region_of(&status, region).is_some_and(|found| found["leading_term"].is_u64())
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -242,6 +252,7 @@ impl Cluster {
                 status_addr: addr(STATUS_PORT, i),
                 data_dir: dir.path().join(format!("node-{}", i + 1)),
                 options: Vec::new(),
+                environment: Vec::new(),
                 log: dir.path().join(format!("node-{}.log", i + 1)),
                 initial_cluster: initial_cluster.clone(),
                 child: None,
@@ -261,12 +272,7 @@ impl Cluster {
 
     /// Index of the node that reports that it leads `region`.
     pub fn leader_of(&self, region: u64) -> usize {
-        wait_for(&format!("a leader of region {region}"), || {
-            self.nodes.iter().position(|node| {
-                let Some(status) = node.is_running().then(|| node.status()).flatten() else { return false };
-                region_of(&status, region).is_some_and(|found| found["leading_term"].is_u64())
-            })
-        })
+        wait_for(&format!("a leader of region {region}"), || self.nodes.iter().position(|node| node.leads(region)))
     }
 
     /// Waits until every running node has applied the same index of every region, twice in a row.

@@ -21,6 +21,37 @@ impl Default for SnapshotTables {
     }
 }
 
+/// When the log of a store counts as slow: then other stores lead, where they can ([`crate::Store::log_speed`]). The
+/// times are measured while ticks come, so a window is at least a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowLog {
+    /// The time over which writes are averaged. Default 200 ms.
+    pub window: Duration,
+    /// A log is not slow while its writes take at most so long. Default 50 ms: less than that costs a client little
+    /// compared with a change of leader.
+    pub write_min: Duration,
+    /// Nor while they take at most so many times as long as those of other stores. Default 5: the averages of equal
+    /// disks with equal work differ by less.
+    pub factor: u32,
+    /// Windows above both limits, in a row, after which it is slow. At least 1. Default 5 (a second).
+    pub slow_windows: u32,
+    /// Windows of at most half of the limit, and no slow one among them, after which it is not slow any more: many, so that a disk that
+    /// is slow again and again does not get and lose leaders each time. At least 1. Default 50 (ten seconds).
+    pub fast_windows: u32,
+}
+
+impl Default for SlowLog {
+    fn default() -> SlowLog {
+        SlowLog {
+            window: Duration::from_millis(200),
+            write_min: Duration::from_millis(50),
+            factor: 5,
+            slow_windows: 5,
+            fast_windows: 50,
+        }
+    }
+}
+
 /// Configuration of a [`crate::Store`]. Replicas may use different times: each acknowledgement says for how long it
 /// supports a lease. They must agree on `clock_drift_percent_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +139,8 @@ pub struct Config {
     /// Ticks for which a replica leads before it transfers its leadership to a store with a higher priority: one that
     /// fails again and again becomes leader at most once in this time. Default 200 (20 s).
     pub settled_ticks: u64,
+    /// When the log is slow.
+    pub slow_log: SlowLog,
     /// Ticks for which a leader waits for the checksums of its followers when replicas are compared. At least 1.
     /// Default 6000 (ten minutes; five with a node's tick of 50 ms): a large region is read slowly.
     pub checksum_ticks_max: u64,
@@ -156,6 +189,7 @@ impl Default for Config {
             member_check_ticks: 6000,
             leader_priority: 0,
             settled_ticks: 200,
+            slow_log: SlowLog::default(),
             checksum_ticks_max: 6000,
             safe_ts_ticks: 10,
             safe_ts_wanted_ticks: 600,
@@ -237,6 +271,11 @@ impl Config {
         check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
         let wake = self.wake_regions_per_tick_max;
         check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")?;
+        let SlowLog { window, factor, slow_windows, fast_windows, .. } = self.slow_log;
+        check(!window.is_zero(), "slow_log.window", &window.as_millis(), "more than 0")?;
+        check(factor > 0, "slow_log.factor", &factor, "more than 0")?;
+        check(slow_windows > 0, "slow_log.slow_windows", &slow_windows, "more than 0")?;
+        check(fast_windows > 0, "slow_log.fast_windows", &fast_windows, "more than 0")?;
         check(self.checksum_ticks_max > 0, "checksum_ticks_max", &self.checksum_ticks_max, "more than 0")?;
         let wanted = self.safe_ts_wanted_ticks;
         check(wanted >= self.safe_ts_ticks, "safe_ts_wanted_ticks", &wanted, "at least safe_ts_ticks")?;

@@ -129,7 +129,14 @@ fn messages_of_hibernation() {
     check_message("absorbed", &StoreMessage { absorbed_by, ..empty_message() });
     check_message("merge-failed", &StoreMessage { merge_failed: 500, knows_merges: true, ..empty_message() });
     let leadership = StoreMessage { unable_to_lead: true, leader_priority: -3, ..alive.clone() };
-    let all = [("hibernate", asked), ("hibernates", agreed), ("alive", alive), ("alive-leadership", leadership)];
+    let log = StoreMessage { log_write_us: 2_200, log_is_slow: true, ..alive.clone() };
+    let all = [
+        ("hibernate", asked),
+        ("hibernates", agreed),
+        ("alive", alive),
+        ("alive-leadership", leadership),
+        ("alive-log", log),
+    ];
     for (name, message) in all {
         check_message(name, &message);
     }

@@ -5,7 +5,9 @@
 //! those that are able to lead (`peer/leader_transfer.rs`). Nothing here affects safety: what is known of other stores
 //! may be old.
 
+use crate::config::SlowLog;
 use crate::consensus::wire::StoreMessage;
+use crate::log_speed::LogSpeed;
 use crate::region::StoreId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,6 +18,11 @@ pub(crate) struct Leadership {
     /// When this store was asked to stop leading.
     stopping_since: Option<Duration>,
     own_priority: i32,
+    pub log_speed: LogSpeed,
+    /// How long a write of the log takes at other stores.
+    log_writes: BTreeMap<StoreId, Duration>,
+    /// Other stores with a slow log.
+    slow: BTreeSet<StoreId>,
     /// Other stores that said in their last message that they take no leadership.
     unable: BTreeSet<StoreId>,
     /// Of other stores; those with priority 0 are left out.
@@ -35,8 +42,8 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    pub fn new(own_priority: i32) -> Leadership {
-        Leadership { own_priority, ..Leadership::default() }
+    pub fn new(own_priority: i32, slow_log: SlowLog) -> Leadership {
+        Leadership { own_priority, log_speed: LogSpeed::new(slow_log), ..Leadership::default() }
     }
 
     /// Whether replicas of this store may campaign.
@@ -75,9 +82,51 @@ impl Leadership {
         }
     }
 
+    /// A sign of life of this process.
+    pub fn sign_of_life(&self, process: u64) -> StoreMessage {
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1);
+        StoreMessage {
+            alive: process,
+            log_write_us: self.log_speed.average().map_or(0, micros),
+            log_is_slow: self.log_speed.is_slow(),
+            ..self.message()
+        }
+    }
+
+    /// What a sign of life of another store says of its log.
+    fn learn_log(&mut self, message: &StoreMessage) {
+        let store = StoreId(message.from_store);
+        if message.log_write_us == 0 {
+            self.log_writes.remove(&store);
+        } else {
+            self.log_writes.insert(store, Duration::from_micros(message.log_write_us.into()));
+        }
+        if message.log_is_slow {
+            self.slow.insert(store);
+        } else {
+            self.slow.remove(&store);
+        }
+    }
+
+    /// Judges the log of this store; `waiting`: for how long its oldest write that is not durable has waited. Returns
+    /// whether the judgement has changed.
+    pub fn judge_log(&mut self, now: Duration, waiting: Option<Duration>) -> bool {
+        let lives = |(store, _): &(&StoreId, &Duration)| !self.silent.contains(store);
+        let others = self.log_writes.iter().filter(lives).map(|(_, time)| *time).collect();
+        self.log_speed.tick(now, waiting, others)
+    }
+
+    /// Whether the log of another store is slow.
+    pub fn is_slow_elsewhere(&self, store: StoreId) -> bool {
+        self.slow.contains(&store)
+    }
+
     /// What a message of another store says.
     pub fn learn(&mut self, message: &StoreMessage) {
         let store = StoreId(message.from_store);
+        if message.alive != 0 {
+            self.learn_log(message);
+        }
         for (stores, says) in [
             (&mut self.comparing, message.can_compare),
             (&mut self.knowing_roles, message.knows_roles),

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn a_store_leads_while_its_log_can_be_written_and_it_is_not_asked_to_stop() {
-    let mut leadership = Leadership::new(3);
+    let mut leadership = Leadership::new(3, SlowLog::default());
     assert!(leadership.is_able() && leadership.own_priority() == 3);
     leadership.set_writable(false);
     assert!(!leadership.is_able());
@@ -16,7 +16,7 @@ fn a_store_leads_while_its_log_can_be_written_and_it_is_not_asked_to_stop() {
 
 #[test]
 fn the_last_message_of_a_store_counts() {
-    let mut leadership = Leadership::new(0);
+    let mut leadership = Leadership::new(0, SlowLog::default());
     let (one, two) = (StoreId(1), StoreId(2));
     assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0, "nothing was heard");
     let said = |store: StoreId, unable_to_lead, leader_priority, can_compare| StoreMessage {
@@ -39,7 +39,7 @@ fn the_last_message_of_a_store_counts() {
 
 #[test]
 fn transfers_are_bounded_for_each_tick() {
-    let mut leadership = Leadership::new(0);
+    let mut leadership = Leadership::new(0, SlowLog::default());
     assert!(!leadership.take_transfer(), "no tick yet");
     leadership.begin_tick(2);
     assert!([true, true, false, false].into_iter().all(|permitted| leadership.take_transfer() == permitted));

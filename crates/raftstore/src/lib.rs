@@ -21,6 +21,7 @@ mod families;
 mod golden_test;
 mod leadership;
 mod liveness;
+mod log_speed;
 mod memory;
 pub mod meta;
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub mod snapshot;
 mod store;
 
 pub use checksum::Checksum;
-pub use config::{Config, ConfigError, SnapshotTables};
+pub use config::{Config, ConfigError, SlowLog, SnapshotTables};
 pub use effect::{
     Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, EntriesTask, Observation,
     Persist, PersistId, ReadId, SafeTsClaim, SafeTsTask, SnapshotTask, ViewId,

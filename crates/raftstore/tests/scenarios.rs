@@ -38,6 +38,8 @@ mod replication;
 mod roles;
 #[path = "scenarios/scripts.rs"]
 mod scripts;
+#[path = "scenarios/slow_disk.rs"]
+mod slow_disk;
 #[path = "scenarios/snapshots.rs"]
 mod snapshots;
 #[path = "scenarios/split.rs"]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::{RegionId, StoreId};
+use kontiki_server::config::RaftOptions;
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::history::{Answer, Operation, Outcome};
 use kontiki_sim::workload::RawTarget;
@@ -196,8 +197,11 @@ fn a_node_whose_sync_fails_stops_and_the_others_go_on() {
     put(&mut cluster, "before", "1");
     let node = cluster.world.node(leader).expect("it exists");
     kontiki_sim::world::SimNode::machine(node).fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains("wal"));
+    let (began, raft) = (cluster.world.now(), RaftOptions::default());
     put_through_any(&mut cluster, "during", "2");
     cluster.await_leader(DATA, Some(leader));
+    let election = raft.tick_interval * raft.election_ticks;
+    assert!(cluster.world.now() < began + election, "its last orders made another one lead at once");
     put(&mut cluster, "after", "3");
     let stops = cluster.world.stops();
     assert!(stops.len() == 1 && stops[0].contains("storage engine failed"), "it stopped by itself, once: {stops:?}");
@@ -290,6 +294,43 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
         cluster.world.heal();
         run_for(&mut cluster, 3);
         put(&mut cluster, "healed", "x");
+        assert_good(cluster, 0);
+    }
+}
+
+/// Each sync of one disk takes much longer than those of the others.
+#[test]
+fn a_slow_disk_that_leads_hands_over_and_leads_again_when_it_is_fast() {
+    for seed in 0..4 {
+        let mut cluster = Cluster::with_signs_of_life(Rng::new(134 + seed), 3, Settings::calm());
+        let leader = cluster.await_leader(DATA, None);
+        let is_slow = |cluster: &Cluster| {
+            let handle = cluster.world.node(leader).and_then(ClusterNode::handle);
+            handle.is_some_and(|handle| handle.status().log_is_slow)
+        };
+        put(&mut cluster, "k", "before");
+        cluster.world.slow_disk(leader, Duration::from_secs(600), Duration::from_millis(100));
+        let mut puts = 0;
+        while !is_slow(&cluster) {
+            puts += 1;
+            assert!(puts < 200, "seed {seed}: it does not notice");
+            put_through_any(&mut cluster, &format!("k{}", puts % 9), "during");
+        }
+        let now = cluster.await_leader(DATA, Some(leader));
+        let begun = cluster.world.now();
+        for i in 0..20 {
+            put(&mut cluster, &format!("k{i}"), "x");
+        }
+        assert!(cluster.world.now() < begun + Duration::from_secs(2), "seed {seed}: the others wait for it");
+        assert_eq!(cluster.await_leader(DATA, None), now, "seed {seed}");
+        cluster.world.heal();
+        for i in 0..20_000 {
+            if !is_slow(&cluster) {
+                break;
+            }
+            assert!(i < 19_999, "seed {seed}: it does not recover");
+            put_through_any(&mut cluster, &format!("k{}", i % 9), "after");
+        }
         assert_good(cluster, 0);
     }
 }

@@ -129,6 +129,11 @@ impl RaftMessage {
         ordered.then_some(Transfer { term: self.term, number: self.transfer })
     }
 
+    /// A leader's order to campaign at once.
+    pub fn campaign_now(term: u64) -> RaftMessage {
+        RaftMessage { kind: MessageType::MsgTimeoutNow as u32, term, ..RaftMessage::default() }
+    }
+
     /// Through which number the leader's transfers are void, if this is a heartbeat.
     pub fn heartbeat_void_through(&self) -> Option<u64> {
         let is_heartbeat = message_type(self.kind) == Some(MessageType::MsgHeartbeat);

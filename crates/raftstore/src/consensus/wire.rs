@@ -159,6 +159,12 @@ pub struct StoreMessage {
     /// committed.
     #[prost(uint64, tag = "25")]
     pub merge_failed: u64,
+    /// Beside `alive`: microseconds that a write of the sender's log takes; 0: it does not know yet.
+    #[prost(uint32, tag = "26")]
+    pub log_write_us: u32,
+    /// Beside `alive`: that is much longer than at the other stores.
+    #[prost(bool, tag = "27")]
+    pub log_is_slow: bool,
     /// Of no region: about the safe timestamps of some.
     #[prost(message, optional, boxed, tag = "30")]
     pub safe_ts: Option<Box<SafeTsMessage>>,

@@ -13,14 +13,19 @@
 //! only if a quorum without it is able to lead: an election needs durable votes, and without an election the leader at
 //! least serves reads.
 //!
-//! **It prefers another store**, one with a higher priority. That can wait: it has led for some time, and the target's
-//! log is close to its own, because no proposals are accepted while a transfer waits for the target.
+//! **It prefers another store**, one with a higher priority, or any one whose log is not slow while its own is
+//! ([`crate::log_speed`]). That can wait: the target's log is close to its own, because no proposals are accepted while
+//! a transfer waits for the target; and for a priority, it has led for some time. A slow log is left only if the others
+//! are a quorum without a slow one: otherwise writes wait for a slow log in any case. No leadership goes to a slow log
+//! by itself, whatever its priority.
 //!
 //! If the target does not become leader, the next one is tried after a delay, because each attempt costs the lease for
 //! one election timeout. The delay of a transfer that can wait grows. With each tick a bounded number of transfers
 //! begins, over all regions.
 
 use super::Peer;
+use crate::consensus::wire::RaftMessage;
+use crate::consensus::{Outgoing, OutgoingKind};
 use crate::outbox::Outbox;
 use crate::region::{self, PeerId};
 use std::cmp::Reverse;
@@ -60,6 +65,11 @@ impl Peer {
         // A disk's failure may affect other disks: their stores get time to report it. A leader that hibernated gets
         // time to hear from its followers.
         self.leader_transfer.restart(self.ticks + 2 * self.config.heartbeat_ticks as u64);
+    }
+
+    /// The store's log is slow from now on, or not any more.
+    pub fn log_speed_changed(&mut self) {
+        self.leader_transfer.restart(self.ticks);
     }
 
     /// It leads from now on.
@@ -127,6 +137,8 @@ impl Peer {
             tracing::debug!(region, to, "the store stops: transferring the leadership");
         } else if self.is_passing_leader() {
             tracing::info!(region, to, "this replica is to be a learner: transferring the leadership");
+        } else if out.leadership.log_speed.is_slow() {
+            tracing::info!(region, to, "the log is slow: transferring the leadership");
         } else {
             tracing::info!(region, to, "transferring the leadership to a store with a higher priority");
         }
@@ -161,17 +173,32 @@ impl Peer {
         }
     }
 
+    /// The log here is lost, and the process is about to end: another replica campaigns at once, if one is able to,
+    /// whatever its log still lacks. Of two only the one with the longer log can be elected.
+    pub fn abdicate(&mut self, out: &mut Outbox) {
+        if !self.leads() || self.removed || self.hibernates() || !self.can_be_replaced(out) {
+            return;
+        }
+        let able = self.members.peers.iter().copied().filter(|peer| self.is_able(*peer, out));
+        let Some(target) = able.max_by_key(|peer| self.group.matched(peer.id)) else { return };
+        if out.leadership.take_transfer() {
+            let message = RaftMessage::campaign_now(self.group.term());
+            self.send(Outgoing { to: target.id, message, kind: OutgoingKind::TimeoutNow }, out);
+        }
+    }
+
     pub(super) fn any_target(&self, out: &Outbox) -> Option<region::Peer> {
         if !self.can_be_replaced(out) {
             return None;
         }
         let members = self.members.peers.iter().copied();
         let mut targets: Vec<_> = members.filter(|peer| self.is_able(*peer, out)).collect();
-        // Those that have everything committed need the least time. Among them the order depends on the region, so
-        // that not all regions get the same leader.
+        // A slow log is the last choice. Those that have everything committed need the least time. Among them the order
+        // depends on the region, so that not all regions get the same leader.
         targets.sort_by_key(|peer| {
             let lacks = self.group.committed().saturating_sub(self.group.matched(peer.id).unwrap_or(0));
-            (lacks, Reverse(out.leadership.priority(peer.store)), self.place(*peer))
+            let is_slow = out.leadership.is_slow_elsewhere(peer.store);
+            (is_slow, lacks, Reverse(out.leadership.priority(peer.store)), self.place(*peer))
         });
         targets.get(self.leader_transfer.attempts as usize % targets.len().max(1)).copied()
     }
@@ -183,11 +210,19 @@ impl Peer {
         (place + self.region.id.0 as usize) % count
     }
 
-    /// The followers that are able to lead and have a higher priority.
+    /// The followers that are able to lead and have a higher priority, or a log that is not slow while this store's is.
     fn preferred<'a>(&'a self, out: &'a Outbox) -> impl Iterator<Item = region::Peer> + 'a {
-        let own = out.leadership.own_priority();
+        let (own, leaves) = (out.leadership.own_priority(), self.leaves_slow_log(out));
         let members = self.members.peers.iter().copied();
-        members.filter(move |peer| out.leadership.priority(peer.store) > own && self.is_able(*peer, out))
+        let is_better = move |peer: &region::Peer| leaves || out.leadership.priority(peer.store) > own;
+        let is_fast = |peer: &region::Peer| !out.leadership.is_slow_elsewhere(peer.store);
+        members.filter(move |peer| is_better(peer) && is_fast(peer) && self.is_able(*peer, out))
+    }
+
+    /// Whether the log of this store is slow, and the others are a quorum without a slow one.
+    fn leaves_slow_log(&self, out: &Outbox) -> bool {
+        let is_fast = |peer: region::Peer| !out.leadership.is_slow_elsewhere(peer.store) && self.can_vote(peer, out);
+        out.leadership.log_speed.is_slow() && self.group.is_quorum(|id| self.members.peer(id).is_some_and(is_fast))
     }
 
     /// Whether it leads only until the log of a preferred follower is close to its own.
@@ -197,7 +232,8 @@ impl Peer {
 
     fn preferred_target(&self, out: &Outbox) -> Option<region::Peer> {
         let leading = self.leading.as_ref().filter(|leading| leading.announced)?;
-        if self.ticks - leading.since_tick < self.config.settled_ticks {
+        let is_settled = self.ticks - leading.since_tick >= self.config.settled_ticks;
+        if !is_settled && !self.leaves_slow_log(out) {
             return None;
         }
         let last = self.group.last_index();

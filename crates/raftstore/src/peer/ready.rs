@@ -130,7 +130,7 @@ impl Peer {
         }
     }
 
-    fn send(&mut self, outgoing: Outgoing, out: &mut Outbox) {
+    pub(super) fn send(&mut self, outgoing: Outgoing, out: &mut Outbox) {
         let message = self.encode(outgoing, out);
         out.send.extend(message);
     }

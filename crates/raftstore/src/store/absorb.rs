@@ -128,7 +128,7 @@ impl Store {
         };
         match waiting.stage {
             Stage::Stopping(persist) => {
-                let is_durable = self.persisting.front().is_none_or(|(id, _)| *id > persist);
+                let is_durable = self.persisting.front().is_none_or(|oldest| oldest.id > persist);
                 if !is_durable || persist == self.out.persist_id || !peer.is_still() {
                     return false;
                 }

@@ -45,6 +45,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A persist that is not durable yet.
+struct Persisting {
+    id: PersistId,
+    begun_at: Duration,
+    regions: BTreeSet<RegionId>,
+}
+
 /// An apply batch that is not visible yet.
 struct Applying {
     id: ApplyId,
@@ -75,7 +82,7 @@ pub struct Store {
     ticking: BTreeSet<RegionId>,
     /// Regions with pending work.
     dirty: BTreeSet<RegionId>,
-    persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
+    persisting: VecDeque<Persisting>,
     applying: VecDeque<Applying>,
     entry_reads: log_memory::EntryReads,
     safe_ts: safe_ts::SafeTimestamps,
@@ -104,7 +111,7 @@ impl Store {
             reading_bytes_max: config.reading_bytes_max,
             stored_bytes_max: config.stored_bytes_max,
         });
-        let out = Outbox::new(memory, Leadership::new(config.leader_priority));
+        let out = Outbox::new(memory, Leadership::new(config.leader_priority, config.slow_log));
         Store {
             config: Arc::new(config),
             families,
@@ -344,6 +351,7 @@ impl Store {
         self.tick_merges();
         self.tick_hibernation();
         self.tick_safe_ts();
+        self.judge_log();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.relieve_memory();
         }
@@ -471,8 +479,9 @@ impl Store {
 
     fn persisted(&mut self, batch: PersistId) {
         assert!(batch < self.out.persist_id, "only a requested persist can be durable");
-        while self.persisting.front().is_some_and(|(id, _)| *id <= batch) {
-            let (id, regions) = self.persisting.pop_front().expect("just seen");
+        while self.persisting.front().is_some_and(|persisting| persisting.id <= batch) {
+            let Persisting { id, begun_at, regions } = self.persisting.pop_front().expect("just seen");
+            self.out.leadership.log_speed.written(self.out.now.saturating_sub(begun_at));
             for region in regions {
                 self.with_peer(region, |peer, out| peer.persisted(id, out));
             }
@@ -533,8 +542,9 @@ impl Store {
             let batch = std::mem::take(&mut out.persist_batch);
             let commit = Commit { batch, streams, durability: Durability::Sync, unchanged: vec![] };
             effects.persist = Some(Persist { id: out.persist_id, commit });
-            assert!(self.persisting.back().is_none_or(|(id, _)| *id < out.persist_id), "persists are numbered");
-            self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));
+            assert!(self.persisting.back().is_none_or(|last| last.id < out.persist_id), "persists are numbered");
+            let (id, begun_at, regions) = (out.persist_id, out.now, std::mem::take(&mut out.persisting));
+            self.persisting.push_back(Persisting { id, begun_at, regions });
             out.persist_id.0 += 1;
         }
         assert!(out.persist_batch.is_empty(), "what ends a replica removes its log");

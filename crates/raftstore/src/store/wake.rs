@@ -7,6 +7,7 @@ use crate::consensus::wire::StoreMessage;
 use crate::liveness::Liveness;
 use crate::peer::Peer;
 use crate::region::{RegionId, StoreId};
+use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -149,8 +150,8 @@ impl Store {
             members.map(|member| member.store).filter(|store| *store != own).collect()
         });
         for store in neighbours.iter() {
-            let (from_store, to_store, alive) = (own.0, store.0, self.hibernation.process);
-            let message = StoreMessage { from_store, to_store, alive, ..self.out.leadership.message() };
+            let alive = self.out.leadership.sign_of_life(self.hibernation.process);
+            let message = StoreMessage { from_store: own.0, to_store: store.0, ..alive };
             self.out.send.push((*store, message.encode_to_vec().into()));
         }
     }
@@ -197,6 +198,43 @@ impl Store {
             peer.ability_changed(is_able);
             self.dirty.insert(*region);
         }
+    }
+
+    /// Other stores lead while this one's log is slow (`peer/leader_transfer.rs`). Leaders that hibernate have nothing
+    /// to write: they move when they wake up.
+    pub(super) fn judge_log(&mut self) {
+        let waiting = self.persisting.front().map(|oldest| self.out.now.saturating_sub(oldest.begun_at));
+        if !self.out.leadership.judge_log(self.out.now, waiting) {
+            return;
+        }
+        let speed = &self.out.leadership.log_speed;
+        let average = speed.average();
+        if speed.is_slow() {
+            tracing::warn!(?average, "writes of the raft log take much longer than on other stores, which lead now");
+        } else {
+            tracing::info!(?average, "writes of the raft log do not take longer than on other stores any more");
+        }
+        self.peers.values_mut().for_each(Peer::log_speed_changed);
+    }
+
+    /// How long a write of the log takes, until it is durable, as of the last writes; `None` before the first. And
+    /// whether that is so much longer than at other stores that these lead instead, where they can.
+    pub fn log_speed(&self) -> (Option<Duration>, bool) {
+        let speed = &self.out.leadership.log_speed;
+        (speed.average(), speed.is_slow())
+    }
+
+    /// The log is lost, after a write of it that failed: for the regions that this store leads another one is ordered
+    /// to campaign, if it can be elected, in as many regions as transfers may begin with a tick. Returns what is to be
+    /// sent. Nothing else may be sent from now on, and the store may not be polled any more.
+    pub fn abdicate(&mut self) -> Vec<(StoreId, Bytes)> {
+        self.out.leadership.set_writable(false);
+        self.out.leadership.begin_tick(self.config.wake_regions_per_tick_max);
+        self.out.send.clear();
+        for peer in self.peers.values_mut() {
+            peer.abdicate(&mut self.out);
+        }
+        std::mem::take(&mut self.out.send)
     }
 
     /// After [`crate::Event::StopLeading`]: the number of regions that this store leads and that another one is about

@@ -150,6 +150,15 @@ impl Cluster {
         }
     }
 
+    /// A write of the log fails: the store gives its last orders, and crashes.
+    pub fn fail_disk(&mut self, id: u64) {
+        let orders = self.node(id).store.as_mut().expect("it is up").abdicate();
+        self.node(id).outbound = orders;
+        self.send_out(StoreId(id));
+        self.node(id).crash(0);
+        self.collect_answers();
+    }
+
     pub fn crash(&mut self, id: u64) {
         let in_flight = self.node(id).persists.len() as u64;
         let survivors = self.rng.below(in_flight + 1) as usize;
@@ -606,6 +615,7 @@ impl Cluster {
             let node = self.node(id);
             node.paused_until = Duration::ZERO;
             node.disk_stalled_until = Duration::ZERO;
+            node.disk_slower_by = Duration::ZERO;
             node.apply_delay = Duration::ZERO;
             (node.read_delay_ms_max, node.read_failures_percent) = (20, 0);
             if !node.is_up() {

@@ -131,6 +131,8 @@ pub struct Node {
     pub offset: Duration,
     /// Not scheduled before this true time.
     pub paused_until: Duration,
+    /// How long a write of the log takes, beside a random part of 30 ms.
+    pub disk_slower_by: Duration,
     /// The disk completes nothing before this true time.
     pub disk_stalled_until: Duration,
     pub persists: VecDeque<(Duration, PersistId, Commit)>,
@@ -217,6 +219,7 @@ impl Node {
             rate_percent: 100,
             offset: Duration::from_secs(1000 * id.0),
             paused_until: Duration::ZERO,
+            disk_slower_by: Duration::ZERO,
             disk_stalled_until: Duration::ZERO,
             persists: VecDeque::new(),
             log_writable: true,
@@ -462,7 +465,7 @@ impl Node {
         self.outbound.extend(effects.send);
         if let Some(persist) = effects.persist {
             let earliest = self.persists.back().map_or(now, |(due, ..)| *due);
-            let due = earliest.max(now + Duration::from_millis(rng.below(30)));
+            let due = earliest.max(now + self.disk_slower_by + Duration::from_millis(rng.below(30)));
             self.persists.push_back((due, persist.id, persist.commit));
         }
         if let Some(apply) = effects.apply {

@@ -193,7 +193,7 @@ fn priority_config() -> Config {
 }
 
 /// Restarts a store with a priority.
-fn restart_with_priority(cluster: &mut Cluster, id: u64, priority: i32) {
+pub fn restart_with_priority(cluster: &mut Cluster, id: u64, priority: i32) {
     cluster.crash(id);
     let before = std::mem::replace(&mut cluster.config.leader_priority, priority);
     cluster.start(id);

@@ -2,6 +2,7 @@
 
 use kontiki_raftstore::MemoryStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One monotonic counter.
 #[derive(Debug, Default)]
@@ -79,6 +80,10 @@ pub struct Counters {
     pub persist_retries: Counter,
     /// Times that the raft log became unwritable: a full disk, or a write that took too long.
     pub log_unwritable: Counter,
+    /// Microseconds that a write of the raft log takes until it is durable, averaged over the last ones.
+    pub log_write_us: Gauge,
+    /// 1 while that is so much longer than on other nodes that these lead instead.
+    pub log_slow: Gauge,
     /// Batches of committed entries applied to the memtable.
     pub applies: Counter,
     /// Views served under the leader lease.
@@ -165,6 +170,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Sets the values about the speed of the raft log.
+    pub(super) fn set_log_speed(&self, write: Option<Duration>, is_slow: bool) {
+        let micros = write.map_or(0, |write| u64::try_from(write.as_micros()).unwrap_or(u64::MAX));
+        self.log_write_us.set(micros);
+        self.log_slow.set(u64::from(is_slow));
+    }
+
     /// Sets the values from raftstore's memory status.
     pub(super) fn set_memory(&self, memory: MemoryStatus) {
         self.snapshots_abandoned.set(memory.abandoned_snapshots);

@@ -3,8 +3,7 @@
 use super::error::{NodeError, StopReason};
 use super::inbox::{Input, LaneKind};
 use super::lane::{Lane, derived};
-use super::message::{Body, encode};
-use super::{Driver, Outbound, PLACEMENT_REGION, Pending, Refusal};
+use super::{Driver, PLACEMENT_REGION, Pending, Refusal};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Error as EngineError, Snapshot, WriteBatch};
@@ -87,8 +86,7 @@ impl Driver {
     }
 
     fn send(&mut self, messages: Vec<(StoreId, Bytes)>) {
-        let outbound = |(to, bytes)| Outbound::Message { to, bytes: encode(Body::Raft(bytes)) };
-        self.outbound.extend(messages.into_iter().map(outbound));
+        self.outbound.extend(messages.into_iter().map(super::raft_message));
     }
 
     /// Starts the next commit of each lane that is free.

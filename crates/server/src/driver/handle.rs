@@ -275,6 +275,8 @@ pub struct NodeStatus {
     pub snapshots: SnapshotsStatus,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
+    /// Writes of the raft log take much longer than on other nodes, which lead instead, where they can.
+    pub log_is_slow: bool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: bool,
     /// What the directory says of an unsafe recovery: by default, that there was none.
@@ -657,6 +659,7 @@ impl NodeHandle {
             peer_failures: self.peer_failures(),
             snapshots: self.snapshots(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
+            log_is_slow: shared.counters.log_slow.get() != 0,
             recovery: shared.recovery.lock().clone(),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),
             damage: shared.damage.lock().clone(),

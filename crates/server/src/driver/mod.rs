@@ -27,7 +27,8 @@
 //! 3. Every request is answered exactly once: a request is in the inbox, in `pending` or in the table of calls, and
 //!    removing it from there answers it.
 //! 4. Placement is asked only under a lease (or after a barrier) that was checked after the call arrived.
-//! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent.
+//! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent; but if it is one of the
+//!    engine, orders to others to take the leadership over ([`Driver::stop`]).
 
 mod arrivals;
 mod calls;
@@ -263,6 +264,8 @@ pub struct Driver {
     next_tick: Duration,
     ticks: u64,
     stopped: Option<StopReason>,
+    /// Sent by the step in which the node has stopped.
+    last_orders: Vec<Outbound>,
 }
 
 impl Driver {
@@ -363,7 +366,7 @@ impl Driver {
             self.perform_all(now);
         }
         if self.stopped.is_some() {
-            self.outbound.clear(); // Invariant 5.
+            self.outbound = std::mem::take(&mut self.last_orders); // Invariant 5.
         }
         std::mem::take(&mut self.outbound)
     }
@@ -386,6 +389,8 @@ impl Driver {
         let (resting, waking) = self.store.resting();
         self.shared.counters.regions_resting.set(resting as u64);
         self.shared.counters.regions_waking.set(waking as u64);
+        let (log_write, log_is_slow) = self.store.log_speed();
+        self.shared.counters.set_log_speed(log_write, log_is_slow);
         self.tend_hand_over();
         self.retry_persist();
         self.check_log_disk(now);
@@ -502,7 +507,9 @@ impl Driver {
         }
     }
 
-    /// Stops permanently: nothing is sent or answered as done any more; every waiting caller gets an error.
+    /// Stops permanently: nothing is answered as done any more; every waiting caller gets an error. After an error of
+    /// the engine (a failed sync, mostly) the regions that were led here need not wait for an election timeout: others
+    /// are ordered to campaign. That says nothing about the log, and the terms in which this node leads are durable.
     fn stop(&mut self, reason: StopReason) {
         if self.stopped.is_some() {
             return; // The first reason is the cause.
@@ -512,6 +519,9 @@ impl Driver {
             && fault.kind == FaultKind::Inconsistent
         {
             inconsistent::mark(&*self.env.fs, &self.config.data_dir, fault);
+        }
+        if matches!(reason, StopReason::Engine { .. }) {
+            self.last_orders = self.store.abdicate().into_iter().map(raft_message).collect();
         }
         *self.shared.stopped.lock() = Some(reason.to_string());
         self.stopped = Some(reason);
@@ -541,6 +551,11 @@ impl Driver {
         self.release();
         self.db.clone().close()
     }
+}
+
+/// A message of raftstore.
+fn raft_message((to, bytes): (StoreId, Bytes)) -> Outbound {
+    Outbound::Message { to, bytes: message::encode(Body::Raft(bytes)) }
 }
 
 /// The first multiple of `interval` after `now`.

@@ -281,6 +281,7 @@ impl Driver {
             next_tick: monotonic,
             ticks: 0,
             stopped: None,
+            last_orders: Vec::new(),
         };
         driver.resume(Now { monotonic, wall_ms: env.clock.wall_ms() })
     }

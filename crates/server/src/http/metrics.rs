@@ -71,6 +71,10 @@ impl NodeCollector {
             "Appends and proposals refused because the memory budget of raft logs was used up",
             c.log_memory_refused.get(),
         )?;
+        let write = "Microseconds that a write of the raft log takes until it is durable, averaged over the last ones";
+        gauge(encoder, "raft_log_write_us", write, c.log_write_us.get())?;
+        let slow = "1 while these are much longer than on other nodes, which lead instead";
+        gauge(encoder, "raft_log_slow", slow, c.log_slow.get())?;
         let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";

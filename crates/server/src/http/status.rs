@@ -14,6 +14,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "store_id": status.store_id.0,
         "address": address,
         "disk_full": status.disk_full,
+        "log_is_slow": status.log_is_slow,
         "stops_leading": status.stops_leading,
         "unsafe_recovery": recovery(&status.recovery),
         "damage": status.damage,

@@ -32,6 +32,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         peer_failures: Default::default(),
         snapshots: SnapshotsStatus::default(),
         disk_full: false,
+        log_is_slow: false,
         stops_leading: false,
         recovery: Recovery::default(),
         damage: None,

@@ -188,6 +188,12 @@ impl Cluster {
         Cluster::with_sizes(rng, node_count, settings, sizes, Scenario::Plain)
     }
 
+    /// The same; regions hibernate, and stores give signs of life.
+    pub fn with_signs_of_life(rng: Rng, node_count: u64, settings: Settings) -> Cluster {
+        let sizes = Sizes { hibernate_ticks: 100, ..Sizes::draw(&mut rng.child("sizes")) };
+        Cluster::with_sizes(rng, node_count, settings, sizes, Scenario::Plain)
+    }
+
     fn with_sizes(rng: Rng, node_count: u64, settings: Settings, sizes: Sizes, scenario: Scenario) -> Cluster {
         let time = VirtualTime::default();
         let checks = Checks::default();
@@ -434,6 +440,12 @@ pub fn run(plan: &Plan) -> Report {
     }
     if rng.child("stops").chance(1, 2) {
         settings.faults.push(Fault::Stop);
+    }
+    let mut slow_disks = rng.child("slow disks");
+    if slow_disks.chance(1, 3) {
+        sizes = sizes.with_slow_logs(&mut slow_disks);
+        let some = settings.faults.len().div_ceil(4).max(1);
+        settings.faults.extend(std::iter::repeat_n(Fault::DiskSlow, some));
     }
     settings.actions_max = plan.actions_max;
     settings.actions_left_out.clone_from(&plan.actions_left_out);

@@ -17,7 +17,7 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{FaultKind, Region, RegionId, SnapshotTables, Space, StoreId, ViewId};
+use kontiki_raftstore::{FaultKind, Region, RegionId, SlowLog, SnapshotTables, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
 use kontiki_server::families;
@@ -114,6 +114,8 @@ pub struct Sizes {
     pub replicas: usize,
     /// Which snapshots are taken in as tables.
     pub snapshot_tables: SnapshotTables,
+    /// When a log is slow.
+    pub slow_log: SlowLog,
 }
 
 impl Sizes {
@@ -152,6 +154,7 @@ impl Sizes {
             safe_ts_interval: raft.safe_ts_interval,
             replicas: 0,
             snapshot_tables: SnapshotTables::default(),
+            slow_log: usual.slow_log,
         }
     }
 
@@ -197,6 +200,19 @@ impl Sizes {
     /// Advances safe timestamps often, so that reads find them close behind.
     pub fn with_stale_reads(self, rng: &mut Rng) -> Sizes {
         Sizes { safe_ts_interval: Duration::from_millis(10 << rng.below(6)), ..self }
+    }
+
+    /// Takes a log for slow after a few writes that take some milliseconds. Only where regions hibernate do stores say
+    /// how long their writes take.
+    pub fn with_slow_logs(self, rng: &mut Rng) -> Sizes {
+        let slow_log = SlowLog {
+            window: Duration::from_millis(20 << rng.below(4)),
+            write_min: Duration::from_millis(1 << rng.below(5)),
+            factor: 2 + rng.below(4) as u32,
+            slow_windows: 1 + rng.below(4) as u32,
+            fast_windows: 1 + rng.below(8) as u32,
+        };
+        Sizes { slow_log, ..self }
     }
 
     /// Begins with replicas on three nodes in half of the worlds.
@@ -445,6 +461,7 @@ impl SimNode for ClusterNode {
                 raft.snapshot_tables = sizes.snapshot_tables;
                 raft.hibernate_ticks = sizes.hibernate_ticks;
                 raft.wake_regions_per_tick_max = 1;
+                raft.slow_log = sizes.slow_log;
                 raft.leader_priority = i32::from(sizes.preferred == id);
                 raft.settled_ticks = SETTLED_TICKS;
                 placement.timestamp_window_ms = sizes.timestamp_window_ms;
@@ -626,7 +643,11 @@ impl SimNode for ClusterNode {
     fn wants_step(&self) -> bool {
         let now = self.machine.clock.monotonic();
         self.process.as_ref().is_some_and(|process| {
-            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.tasks.is_due(now)
+            let driver = &process.driver;
+            driver.stopped().is_some()
+                || !process.outbox.is_empty()
+                || driver.next_deadline(now) <= now
+                || process.tasks.is_due(now)
         })
     }
 
@@ -666,7 +687,7 @@ impl SimNode for ClusterNode {
                 }
             }
         }
-        if let Some(reason) = process.driver.stopped() {
+        if let Some(reason) = process.driver.stopped().filter(|_| packets.is_empty()) {
             let differs = matches!(reason, StopReason::Fault(fault) if fault.kind == FaultKind::Inconsistent);
             assert!(
                 self.is_damaged || !differs,
@@ -678,6 +699,10 @@ impl SimNode for ClusterNode {
         self.watch.look(self.id);
         let replicas = process.driver.replicas();
         self.watch.look_at_votes(self.id, &replicas);
+        if process.driver.stopped().is_some() {
+            // Its last orders, which end its leases; it ends with the next step.
+            return Ok(packets);
+        }
         self.watch.look_at_hibernation(self.id, &replicas);
         if let Some(bytes_max) = self.sizes.unapplied_bytes_bound() {
             self.watch.look_at_unapplied(self.id, &replicas, bytes_max);

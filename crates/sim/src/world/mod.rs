@@ -98,6 +98,8 @@ struct Slot<N> {
     is_slow_job_planned: bool,
     /// Its disk is stalled until this time.
     stalled_until: Duration,
+    /// Until when a unit of background work takes how much longer.
+    slowed: (Duration, Duration),
     /// Its present process has been asked to hand its leadership over.
     stops: bool,
     /// Faults injected into its disk before its present process started.
@@ -155,6 +157,7 @@ impl<N: SimNode> World<N> {
                 is_background_planned: false,
                 is_slow_job_planned: false,
                 stalled_until: Duration::ZERO,
+                slowed: Default::default(),
                 stops: false,
                 faults_before: 0,
                 wall_skew_ms,
@@ -368,7 +371,9 @@ impl<N: SimNode> World<N> {
             let tail_one_in = self.settings.background_tail_one_in;
             let is_long = tail_one_in > 0 && self.rng.chance(1, tail_one_in);
             let range_us = if is_long { &self.settings.background_tail_us } else { &self.settings.background_us };
-            let delay = Duration::from_micros(self.rng.range(range_us.clone()));
+            let (slow_until, slow_by) = slot.slowed;
+            let slow_by = if now < slow_until { slow_by } else { Duration::ZERO };
+            let delay = Duration::from_micros(self.rng.range(range_us.clone())) + slow_by;
             self.heap.push(begin + delay, Event::Background { node: id, life });
         }
         if !slot.is_slow_job_planned && tasks.is_runnable_of(N::is_slow) {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Number of mutating operations within which a power loss happens: about as many as a node does per second.
 const OPS_UNTIL_POWER_LOSS_MAX: u64 = 300;
+/// How much longer than other faults a disk is slow.
+const SLOW_DISK_LENGTHS: u32 = 5;
 /// How far a wall clock jumps, usually and at most.
 const WALL_JUMP_MS: u64 = 5_000;
 const WALL_JUMP_MS_MAX: u64 = 24 * 3_600_000;
@@ -36,6 +38,7 @@ impl<N: SimNode> World<N> {
         for id in ids {
             let slot = self.slots.get_mut(&id).expect("nodes stay");
             slot.stalled_until = Duration::ZERO;
+            slot.slowed = Default::default();
             slot.node.slow_applies(None);
             let machine = slot.node.machine();
             machine.fs.clear_faults();
@@ -59,6 +62,12 @@ impl<N: SimNode> World<N> {
         let until = self.time.now() + length;
         let slot = self.slots.get_mut(&id).expect("nodes stay");
         slot.stalled_until = slot.stalled_until.max(until);
+    }
+
+    /// Makes each unit of background work of a node (such as a sync of its log) take so much longer, for this time.
+    pub fn slow_disk(&mut self, id: NodeId, length: Duration, by: Duration) {
+        let until = self.time.now() + length;
+        self.slots.get_mut(&id).expect("nodes stay").slowed = (until, by);
     }
 
     fn plan_nemesis(&mut self) {
@@ -97,6 +106,7 @@ impl<N: SimNode> World<N> {
             Fault::WallJump => self.jump(),
             Fault::DiskFull => self.fill_disk(length),
             Fault::DiskStall => self.stall_some_disk(length),
+            Fault::DiskSlow => self.slow_some_disk(length),
             Fault::SyncError => self.fail_disk(Op::Sync),
             Fault::ReadError => self.fail_disk(Op::Read),
             Fault::SlowApply => self.slow_apply(length),
@@ -277,6 +287,14 @@ impl<N: SimNode> World<N> {
     fn stall_some_disk(&mut self, length: Duration) -> bool {
         let Some(id) = self.pick_any() else { return false };
         self.stall_disk(id, length);
+        true
+    }
+
+    /// For longer than other faults last: whether a disk is slow shows after some time.
+    fn slow_some_disk(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_any() else { return false };
+        let by = Duration::from_millis(self.nemesis_rng.range(self.settings.slow_disk_ms.clone()));
+        self.slow_disk(id, SLOW_DISK_LENGTHS * length, by);
         true
     }
 

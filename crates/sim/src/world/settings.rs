@@ -66,6 +66,8 @@ pub enum Fault {
     /// A node hands its leadership over, as before a clean stop, and its process ends a moment later. No world draws it
     /// by itself: some clusters add it.
     Stop,
+    /// A disk is slow, for a while. No world draws it by itself: some clusters add it.
+    DiskSlow,
     /// A region is split by its leader. Not a fault, and no world draws it by itself: some clusters add it.
     Split,
     /// A region is merged into its neighbour by its leader. The same.
@@ -135,6 +137,8 @@ pub struct Settings {
     pub slow_job_us: Range<u64>,
     /// How long an apply takes at a node with [`Fault::SlowApply`], milliseconds.
     pub slow_apply_ms: Range<u64>,
+    /// How much longer a unit of background work takes at a node with [`Fault::DiskSlow`], milliseconds.
+    pub slow_disk_ms: Range<u64>,
     /// Wall clocks are ahead or behind by at most this, milliseconds, all the time.
     pub wall_skew_ms_max: u64,
     /// How long one unit of background work takes (such as one group commit with its sync), microseconds.
@@ -178,6 +182,7 @@ impl Settings {
             stale_one_in: 1,
             slow_job_us: 50..500,
             slow_apply_ms: 10..100,
+            slow_disk_ms: 5..100,
             wall_skew_ms_max: 3_000,
             background_us: 50..500,
             background_tail_one_in: 0,

@@ -122,7 +122,7 @@ const RAFTSTORE: Layers = (
     &[
         &["memory", "planted", "region"],
         &["config", "error", "families", "liveness", "recovery"],
-        &["consensus", "readers"],
+        &["consensus", "log_speed", "readers"],
         &["leadership"],
         &["command", "meta"],
         &["checksum", "snapshot"],
