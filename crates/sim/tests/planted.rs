@@ -69,6 +69,11 @@ fn bugs_of_placement_and_replication_are_found() {
 }
 
 #[test]
+fn bugs_of_stale_reads_are_found() {
+    assert_found(&[PlantedBug::SafeTsPastLocks, PlantedBug::SafeTsOfEarlierLocks, PlantedBug::SafeTsBeforeApply]);
+}
+
+#[test]
 #[ignore = "takes minutes: in an optimised build, see the module"]
 fn every_planted_bug_is_found() {
     assert_found(PlantedBug::ALL);

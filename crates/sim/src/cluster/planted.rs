@@ -146,8 +146,6 @@ bugs! {
     LearnerInQuorum: Raftstore(|planted| planted.learner_in_quorum = true);
     /// The target of a merge does not wait until the source's replica on its store has everything.
     MergeWithoutTail: Raftstore(|planted| planted.merge_without_tail = true);
-    /// A leader claims safe timestamps without having its leadership confirmed.
-    SafeTsUnconfirmed: Raftstore(|planted| planted.safe_ts_unconfirmed = true);
     /// A replica is read at a safe timestamp before it has applied what belongs to it.
     SafeTsBeforeApply: Raftstore(|planted| planted.safe_ts_before_apply = true);
     /// A joint configuration ends for the consensus core when it begins.
