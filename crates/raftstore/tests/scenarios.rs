@@ -48,3 +48,5 @@ mod split;
 mod stability;
 #[path = "scenarios/unsafe_recovery.rs"]
 mod unsafe_recovery;
+#[path = "scenarios/unsafe_recovery_halfway.rs"]
+mod unsafe_recovery_halfway;
