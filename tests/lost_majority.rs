@@ -70,6 +70,9 @@ fn recover_the_first(cluster: &mut Cluster) {
     refused(&recover(&dir, "2,9", &["--yes"]), 2, "store 9 is no member");
     refused(&recover(&dir, "2", &["--yes"]), 2, "replace-a-disk.md");
     refused(&recover(&dir.with_extension("absent"), "2,3", &["--yes"]), 2, "there is no directory");
+    refused(&recover(&dir, "2,3", &["--yes", "--from-learners", "2=1"]), 2, "a voter of it is left");
+    refused(&recover(&dir, "2,3", &["--yes", "--from-learners", "2=3"]), 2, "the store is lost");
+    refused(&recover(&dir, "2,3", &["--yes", "--from-learners", "2"]), 2, "a region and a store, as 7=4");
 
     let planned = succeeds(&recover(&dir, "2,3", &["--json"]));
     let planned: serde_json::Value = serde_json::from_str(&planned).expect("JSON");

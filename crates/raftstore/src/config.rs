@@ -35,8 +35,9 @@ pub struct SlowLog {
     pub factor: u32,
     /// Windows above both limits, in a row, after which it is slow. At least 1. Default 5 (a second).
     pub slow_windows: u32,
-    /// Windows of at most half of the limit, and no slow one among them, after which it is not slow any more: many, so that a disk that
-    /// is slow again and again does not get and lose leaders each time. At least 1. Default 50 (ten seconds).
+    /// Windows of at most half of the limit, and no slow one among them, after which it is not slow any more: many, so
+    /// that a disk that is slow again and again does not get and lose leaders each time. At least 1. Default 50 (ten
+    /// seconds).
     pub fast_windows: u32,
 }
 

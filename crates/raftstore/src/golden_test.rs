@@ -50,7 +50,11 @@ fn snapshot_file() -> SnapshotFile {
 }
 
 fn recovery() -> Recovery {
-    Recovery { number: 2, lost: [StoreId(3), StoreId(300)].into() }
+    Recovery { number: 2, lost: [StoreId(3), StoreId(300)].into(), ..Recovery::default() }
+}
+
+fn recovery_from_learners() -> Recovery {
+    Recovery { learners: [(RegionId(7), StoreId(4)), (RegionId(1 << 33), StoreId(5))].into(), ..recovery() }
 }
 
 fn entry(index: u64) -> Entry {
@@ -178,7 +182,8 @@ fn name_of(action: &Action) -> &'static str {
         Action::RollbackMerge => "command-rollback-merge",
         Action::ComputeChecksum { .. } => "command-compute-checksum",
         Action::VerifyChecksum { .. } => "command-verify-checksum",
-        Action::Recover(_) => "command-recover",
+        Action::Recover(recovery) if recovery.learners.is_empty() => "command-recover",
+        Action::Recover(_) => "command-recover-from-learners",
     }
 }
 
@@ -210,6 +215,7 @@ fn commands_of_log_entries() {
         Action::ComputeChecksum { expires_after_ms: 1 << 40 },
         Action::VerifyChecksum { index: 500, checksum: 0x0102_0304_0506_0708 },
         Action::Recover(recovery()),
+        Action::Recover(recovery_from_learners()),
     ];
     for action in actions {
         let (name, epoch) = (name_of(&action), Epoch { conf_version: 3, version: 4 });
@@ -309,14 +315,16 @@ fn values_of_family_meta() {
 
 #[test]
 fn the_record_of_an_unsafe_recovery() {
-    let (mut batch, mut committed) = (WriteBatch::new(), WriteBatch::new());
-    meta::put_recovery(META, &mut batch, &recovery());
-    for op in batch.ops() {
-        let BatchOp::Put { family: META, key, value } = op else { panic!("a put: {op:?}") };
-        check_golden(&golden("meta-recovery"), value);
-        committed.put(META, key, read_golden(&golden("meta-recovery")));
+    for (name, recovery) in [("meta-recovery", recovery()), ("meta-recovery-learners", recovery_from_learners())] {
+        let (mut batch, mut committed) = (WriteBatch::new(), WriteBatch::new());
+        meta::put_recovery(META, &mut batch, &recovery);
+        for op in batch.ops() {
+            let BatchOp::Put { family: META, key, value } = op else { panic!("a put: {op:?}") };
+            check_golden(&golden(name), value);
+            committed.put(META, key, read_golden(&golden(name)));
+        }
+        assert_eq!(meta::recovery(META, &view(&committed)).expect("readable"), recovery);
     }
-    assert_eq!(meta::recovery(META, &view(&committed)).expect("readable"), recovery());
     assert_eq!(meta::recovery(META, &view(&WriteBatch::new())).expect("readable"), Recovery::default());
 }
 

@@ -66,7 +66,7 @@ impl LogSpeed {
         self.average = Some(self.average.map_or(time, |before| (before + time) / 2));
         let before = self.is_slow;
         match self.limit(others) {
-            Some(limit) => self.judge(time, limit),
+            Some(limit) => self.compare(time, limit),
             None => (self.is_slow, self.slow_windows, self.fast_windows) = (false, 0, 0),
         }
         self.is_slow != before
@@ -79,7 +79,7 @@ impl LogSpeed {
         Some(self.bounds.write_min.max(usual.saturating_mul(self.bounds.factor)))
     }
 
-    fn judge(&mut self, time: Duration, limit: Duration) {
+    fn compare(&mut self, time: Duration, limit: Duration) {
         if time > limit {
             (self.slow_windows, self.fast_windows) = (self.slow_windows.saturating_add(1), 0);
         } else {

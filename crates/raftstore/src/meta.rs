@@ -8,7 +8,7 @@
 //!
 //! | `05`, region id (8 bytes BE) | tombstone of a replica that was destroyed here: version (1 byte, 1), its identity (8 bytes LE; 0 if it is not known), conf_version of its removal (8 bytes LE); if the region was merged: into which (8 bytes LE), the version of that one (8 bytes LE) |
 //!
-//! | `06` | the last unsafe recovery: version (1 byte, 1), its number (8 bytes LE), each lost store (8 bytes LE), ascending |
+//! | `06` | the last unsafe recovery: version (1 byte, 1), its number (8 bytes LE), each lost store (8 bytes LE), ascending; or version 2, its number, the number of learners that it names (8 bytes LE), of each, ascending: region, store (8 bytes LE), then the lost stores |
 //!
 //! Tags from `10` on belong to the node that owns the directory (crates/server, `driver/formation.rs`).
 //!
@@ -37,6 +37,8 @@ const TAG_TOMBSTONE: u8 = 5;
 const TAG_RECOVERY: u8 = 6;
 /// Version of each value's format.
 const FORMAT: u8 = 1;
+/// That of a recovery that names learners.
+const FORMAT_LEARNERS: u8 = 2;
 
 /// Where every group's log begins.
 pub(crate) const INITIAL: Position = Position { index: 1, term: 1 };
@@ -203,8 +205,16 @@ pub(crate) fn tombstones(meta: Family, view: &dyn View) -> Result<BTreeMap<Regio
 /// Puts what is stated of lost stores.
 pub fn put_recovery(meta: Family, batch: &mut WriteBatch, recovery: &Recovery) {
     assert!(recovery.number != 0 && !recovery.lost.is_empty(), "a recovery has a number and a reason");
-    let mut value = vec![FORMAT];
+    let names_learners = !recovery.learners.is_empty();
+    let mut value = vec![if names_learners { FORMAT_LEARNERS } else { FORMAT }];
     put_u64(&mut value, recovery.number);
+    if names_learners {
+        put_u64(&mut value, recovery.learners.len() as u64);
+        for (region, store) in &recovery.learners {
+            put_u64(&mut value, region.0);
+            put_u64(&mut value, store.0);
+        }
+    }
     recovery.lost.iter().for_each(|store| put_u64(&mut value, store.0));
     batch.put(meta, [TAG_RECOVERY], &value);
 }
@@ -213,9 +223,16 @@ pub fn put_recovery(meta: Family, batch: &mut WriteBatch, recovery: &Recovery) {
 pub fn recovery(meta: Family, view: &dyn View) -> Result<Recovery, RecoverError> {
     let Some(value) = view.get(meta, &[TAG_RECOVERY])? else { return Ok(Recovery::default()) };
     let malformed = || damaged("a malformed record of an unsafe recovery");
-    let mut rest = versioned(&value, "record of an unsafe recovery")?;
-    let number = get_u64(&mut rest).map_err(|_| malformed())?;
-    let mut recovery = Recovery { number, ..Recovery::default() };
+    let names_learners = value.first() == Some(&FORMAT_LEARNERS);
+    let mut rest = match value.get(1..) {
+        Some(rest) if names_learners => rest,
+        _ => versioned(&value, "record of an unsafe recovery")?,
+    };
+    let mut number = || get_u64(&mut rest).map_err(|_| malformed());
+    let mut recovery = Recovery { number: number()?, ..Recovery::default() };
+    for _ in 0..if names_learners { number()? } else { 0 } {
+        recovery.learners.insert(RegionId(number()?), StoreId(number()?));
+    }
     while !rest.is_empty() {
         recovery.lost.insert(StoreId(get_u64(&mut rest).map_err(|_| malformed())?));
     }

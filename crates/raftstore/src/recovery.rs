@@ -16,11 +16,21 @@
 //! consists of these replicas. This relies on lost replicas not voting, as the whole recovery does. A recovery changes
 //! nothing of what counts.
 //!
+//! *A joint configuration* stays one: of each half those count that are left, and both halves decide. The configuration
+//! before it is its old half and the one after it its new half, and any two majorities of the same voters that are left
+//! overlap, whether they are majorities of all or only of these. If all voters that are left counted together, new ones
+//! could decide alone, whom a replica that has not seen the change does not know. A half of which nothing
+//! is left decides nothing: no replica can be elected by that half alone, before or after.
+//!
+//! *Learners* do not count: several at different places of the log could elect several leaders. If only learners are
+//! left, a person names the store whose replica the region goes on from, and no other one counts, wherever in the log
+//! it is.
+//!
 //! The design, with the rejected alternatives, is in docs/internals/unsafe-recovery.md.
 
-use crate::region::{Epoch, Peer, PeerRole, Region, StoreId};
+use crate::region::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A conf_version is the number of the last recovery, and this many bits that count changes of the members.
 const CHANGES_BITS: u32 = 32;
@@ -34,6 +44,8 @@ pub struct Recovery {
     pub number: u64,
     /// The stores whose replicas are lost.
     pub lost: BTreeSet<StoreId>,
+    /// Regions that go on from one replica alone, whatever its role, and its store, which is not lost.
+    pub learners: BTreeMap<RegionId, StoreId>,
 }
 
 impl Recovery {
@@ -52,12 +64,28 @@ impl Recovery {
         self.lost.contains(&store) && self.precedes(conf_version)
     }
 
-    /// Whether the voters that are left are no quorum, and this can be remedied. A region of which no voter is left is
-    /// none that is recovered, nor is one in a joint configuration.
+    fn is_left(&self, peer: &Peer) -> bool {
+        !self.lost.contains(&peer.store)
+    }
+
+    /// The replica that a person has named to go on from.
+    fn named(&self, region: &Region) -> Option<PeerId> {
+        self.learners.get(&region.id).and_then(|store| region.peer_on(*store)).map(|peer| peer.id)
+    }
+
+    /// The replicas that are left, if they are all learners and none of them was named.
+    pub fn only_learners(&self, region: &Region) -> Vec<Peer> {
+        let left: Vec<Peer> = region.peers.iter().filter(|peer| self.is_left(peer)).copied().collect();
+        let are_learners = left.iter().all(|peer| region.role(peer.id) == PeerRole::Learner);
+        if are_learners && self.named(region).is_none() { left } else { Vec::new() }
+    }
+
+    /// Whether the voters that are left are no quorum, and this can be remedied: a region of which no voter is left is
+    /// not recovered, unless one of its learners was named.
     pub fn loses_quorum(&self, region: &Region) -> bool {
-        let is_left = |id| region.peer(id).is_some_and(|peer| !self.lost.contains(&peer.store));
-        let has_voter = region.peers.iter().any(|peer| is_left(peer.id) && region.role(peer.id) == PeerRole::Voter);
-        has_voter && !region.is_joint() && !region.is_quorum(is_left)
+        let is_left = |id| region.peer(id).is_some_and(|peer| self.is_left(&peer));
+        let has_voter = region.peers.iter().any(|peer| is_left(peer.id) && region.role(peer.id) != PeerRole::Learner);
+        self.named(region).is_some() || has_voter && !region.is_quorum(is_left)
     }
 
     /// Whether lost replicas of the region do not count.
@@ -79,11 +107,8 @@ impl Recovery {
         if self.number > NUMBER_MAX {
             return Err("too many recoveries");
         }
-        if region.is_joint() {
-            return Err("the region is in a joint configuration");
-        }
-        let is_lost = |peer: &Peer| self.lost.contains(&peer.store);
-        if region.peers.iter().all(|peer| is_lost(peer) || region.role(peer.id) == PeerRole::Learner) {
+        let is_lost_or_learns = |peer: &Peer| !self.is_left(peer) || region.role(peer.id) == PeerRole::Learner;
+        if self.named(region).is_none() && region.peers.iter().all(is_lost_or_learns) {
             return Err("no voter of the region is left");
         }
         let counted = if self.loses_quorum(region) { self.without_lost(region) } else { region.clone() };
@@ -95,8 +120,17 @@ impl Recovery {
 
     fn without_lost(&self, region: &Region) -> Region {
         let mut left = region.clone();
-        left.peers.retain(|peer| !self.lost.contains(&peer.store));
+        left.peers.retain(|peer| self.is_left(peer));
         left.roles.retain(|id, _| left.peers.iter().any(|peer| peer.id == *id));
+        if let Some(named) = self.named(region) {
+            let others = left.peers.iter().filter(|peer| peer.id != named);
+            left.roles = others.map(|peer| (peer.id, PeerRole::Learner)).collect();
+        }
+        let has = |votes: fn(PeerRole) -> bool| left.peers.iter().any(|peer| votes(left.role(peer.id)));
+        if !has(PeerRole::votes_before) || !has(PeerRole::votes_after) {
+            // The other half alone: its voters are voters.
+            left.roles.retain(|_, role| *role == PeerRole::Learner);
+        }
         left
     }
 }

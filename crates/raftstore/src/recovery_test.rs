@@ -17,7 +17,7 @@ fn region(stores: &[u64], conf_version: u64) -> Region {
 }
 
 fn recovery(number: u64, lost: &[u64]) -> Recovery {
-    Recovery { number, lost: lost.iter().copied().map(StoreId).collect() }
+    Recovery { number, lost: lost.iter().copied().map(StoreId).collect(), ..Recovery::default() }
 }
 
 fn stores(region: &Region) -> Vec<u64> {
@@ -119,13 +119,76 @@ fn roles_decide_what_counts() {
     assert!(!recovery(1, &[1, 5]).loses_quorum(&before));
     let only_learners = recovery(1, &[2, 3, 4]);
     assert!(!only_learners.loses_quorum(&before) && only_learners.recovered(&before).is_err());
-    // A joint configuration has to end first.
-    before.roles.insert(PeerId(2004), PeerRole::DemotingVoter);
+}
+
+fn joint(conf_version: u64) -> Region {
+    // Voters 1, 2 and 3 are to become 1, 4 and 5.
+    let mut region = region(&[1, 2, 3, 4, 5], conf_version);
+    for (store, role) in [
+        (2, PeerRole::DemotingVoter),
+        (3, PeerRole::DemotingVoter),
+        (4, PeerRole::IncomingVoter),
+        (5, PeerRole::IncomingVoter),
+    ] {
+        region.roles.insert(PeerId(2000 + store), role);
+    }
+    region
+}
+
+fn roles(region: &Region) -> Vec<(u64, PeerRole)> {
+    region.peers.iter().map(|peer| (peer.store.0, region.role(peer.id))).collect()
+}
+
+#[test]
+fn both_halves_of_a_joint_configuration_decide_as_far_as_they_are_left() {
+    use PeerRole::*;
+    let before = joint(7);
+    let left_of = |lost: &[u64]| {
+        let lost = recovery(1, lost);
+        assert!(lost.loses_quorum(&before));
+        let counted = lost.counted(&before).into_owned();
+        let recovered = lost.recovered(&before).expect("it is due");
+        assert_eq!((&recovered.peers, &recovered.roles), (&counted.peers, &counted.roles), "what counts is the same");
+        roles(&counted)
+    };
+    // Store 1 has to agree, although 4 and 5 are a majority of the new voters: it may not know of them.
+    assert_eq!(left_of(&[2, 3]), [(1, Voter), (4, IncomingVoter), (5, IncomingVoter)]);
+    assert_eq!(left_of(&[1, 2]), [(3, DemotingVoter), (4, IncomingVoter), (5, IncomingVoter)]);
+    // Nothing of one half is left: the other one alone.
+    assert_eq!(left_of(&[1, 2, 3]), [(4, Voter), (5, Voter)]);
+    assert_eq!(left_of(&[1, 4, 5]), [(2, Voter), (3, Voter)]);
+    // Both halves have a majority.
+    assert!(!recovery(1, &[3, 5]).loses_quorum(&before));
+}
+
+#[test]
+fn a_region_goes_on_from_the_learner_that_was_named() {
+    use PeerRole::*;
+    let mut before = region(&[1, 2, 3, 4, 5], 7);
+    for learner in [4, 5] {
+        before.roles.insert(PeerId(2000 + learner), Learner);
+    }
+    let lost = recovery(1, &[1, 2, 3]);
     assert!(!lost.loses_quorum(&before) && lost.recovered(&before).is_err());
+    assert_eq!(lost.only_learners(&before).iter().map(|peer| peer.store.0).collect::<Vec<_>>(), [4, 5]);
+    let named = Recovery { learners: [(before.id, StoreId(5))].into(), ..lost.clone() };
+    assert!(named.loses_quorum(&before) && named.only_learners(&before).is_empty());
+    assert_eq!(roles(&named.counted(&before)), [(4, Learner), (5, Voter)]);
+    let after = named.recovered(&before).expect("it is due");
+    assert_eq!(roles(&after), [(4, Learner), (5, Voter)]);
+    assert_eq!(*named.counted(&after), after);
+    // Wherever in the log: another replica that is to vote, or votes, elects no leader.
+    before.roles.insert(PeerId(2004), IncomingVoter);
+    assert_eq!(roles(&named.counted(&before)), [(4, Learner), (5, Voter)]);
+    before.roles.remove(&PeerId(2004));
+    assert_eq!(roles(&named.counted(&before)), [(4, Learner), (5, Voter)]);
+    // Of a region in which the store has no replica nothing was said.
+    let without = region(&[1, 2, 3, 4], 7);
+    assert_eq!(*named.counted(&without), *lost.counted(&without));
 }
 
 proptest! {
-    /// As above, with any change of roles: a joint configuration needs its lost voters.
+    /// As above, with any change of roles.
     #[test]
     fn quorums_meet_through_any_changes_of_roles(
         changes in prop::collection::vec(crate::region::members_test::any_change(), 1..30),

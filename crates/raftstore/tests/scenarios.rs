@@ -50,3 +50,5 @@ mod stability;
 mod stale_reads;
 #[path = "scenarios/unsafe_recovery.rs"]
 mod unsafe_recovery;
+#[path = "scenarios/unsafe_recovery_halfway.rs"]
+mod unsafe_recovery_halfway;

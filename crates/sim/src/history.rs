@@ -199,6 +199,12 @@ impl History {
         &self.records
     }
 
+    /// Those on some keys.
+    pub fn of_keys(&self, is_in: impl Fn(&Bytes) -> bool) -> History {
+        let records = self.records.iter().filter(|record| is_in(&record.key)).cloned().collect();
+        History { records, next_event: self.next_event }
+    }
+
     /// The operations of each key.
     pub fn by_key(&self) -> BTreeMap<Bytes, Vec<Record>> {
         let mut keys: BTreeMap<Bytes, Vec<Record>> = BTreeMap::new();

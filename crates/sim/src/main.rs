@@ -29,11 +29,18 @@ struct Again {
     /// The scenario of the run, if it was given.
     #[arg(long, value_enum)]
     scenario: Option<Scenario>,
+    /// A majority of the nodes was lost.
+    #[arg(long)]
+    lose_majority: bool,
 }
 
 impl Again {
     fn plan(&self) -> Plan {
-        Plan { scenario: self.scenario, ..plan(self.seed, self.virtual_seconds, self.planted) }
+        Plan {
+            scenario: self.scenario,
+            loses_majority: self.lose_majority,
+            ..plan(self.seed, self.virtual_seconds, self.planted)
+        }
     }
 }
 
@@ -53,6 +60,9 @@ enum Command {
         /// The scenario of all worlds; absent: each seed draws one.
         #[arg(long, value_enum)]
         scenario: Option<Scenario>,
+        /// In each world a majority of the nodes is lost for good at some moment, and the rest is recovered.
+        #[arg(long)]
+        lose_majority: bool,
     },
     /// Plants bugs, one after the other, and reports which seed finds each first; the exit code is 1 if one is not
     /// found.
@@ -103,7 +113,7 @@ fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
 fn print(report: &Report) {
     let faults: u64 = report.faults.values().sum();
     println!(
-        "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} stale, {:>3} faults, {:>3} terms, {:>2} snapshots ({} as tables), {:>4} read back, {:>5} states, {:>3} hibernations, {:>3} checks, {:>2} merges, {:>2} splits by load, {:>3} member changes{}",
+        "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} stale, {:>3} faults, {:>3} terms, {:>2} snapshots ({} as tables), {:>4} read back, {:>5} states, {:>3} hibernations, {:>3} checks, {:>2} merges, {:>2} splits by load, {:>3} member changes{}{}",
         report.seed,
         report.scenario.map_or_else(String::new, |scenario| format!("{scenario:?}").to_lowercase()),
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
@@ -124,6 +134,7 @@ fn print(report: &Report) {
         report.merges,
         report.splits_by_load,
         report.member_changes,
+        report.recovered.map_or_else(String::new, |recovered| format!(", recovery: {recovered:?}")),
         if report.keys_not_checked == 0 {
             String::new()
         } else {
@@ -176,10 +187,14 @@ fn shrink(plan: &Plan, runs_max: u64) -> bool {
 
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
-        Command::Run { seeds, virtual_seconds, planted, scenario } => {
+        Command::Run { seeds, virtual_seconds, planted, scenario, lose_majority } => {
             let (mut broken, mut virtual_time) = (Vec::new(), Duration::ZERO);
             for seed in seeds {
-                let report = run_caught(&Plan { scenario, ..plan(seed, virtual_seconds, planted) });
+                let report = run_caught(&Plan {
+                    scenario,
+                    loses_majority: lose_majority,
+                    ..plan(seed, virtual_seconds, planted)
+                });
                 print(&report);
                 virtual_time += report.virtual_time;
                 if !report.violations.is_empty() {
@@ -189,7 +204,8 @@ fn main() -> ExitCode {
             println!("{:.0} virtual seconds in all, {} seeds broken", virtual_time.as_secs_f64(), broken.len());
             for seed in &broken {
                 let command = "cargo run -p kontiki-sim --";
-                println!("again: {command} replay {seed} --virtual-seconds {virtual_seconds}");
+                let lost = if lose_majority { " --lose-majority" } else { "" };
+                println!("again: {command} replay {seed} --virtual-seconds {virtual_seconds}{lost}");
             }
             !broken.is_empty()
         }

@@ -22,6 +22,7 @@
 //! | 5 | compute a checksum | wall time in milliseconds (8 bytes LE) |
 //! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
 //! | 7 | unsafe recovery | its number (varint), number of lost stores (varint), each store (varint), ascending |
+//! | 8 | unsafe recovery that names learners | as 7, then their number (varint, not 0); of each, ascending: region, store (varints) |
 //!
 //! A membership change is an entry of the raft crate's kind 1, or 2 if it is a joint one, whose data are the crate's
 //! own encoding. Its context is `1`, `epoch`, kind (1 byte), arguments:
@@ -47,7 +48,7 @@ use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
 use prost::Message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A write whose batch has the families' earlier numbers. Distinguished by the version and not by the numbers: a node
 /// that does not know the present numbers must stop, instead of refusing what others apply.
@@ -62,6 +63,7 @@ const KIND_ROLLBACK_MERGE: u8 = 4;
 const KIND_COMPUTE_CHECKSUM: u8 = 5;
 const KIND_VERIFY_CHECKSUM: u8 = 6;
 const KIND_RECOVER: u8 = 7;
+const KIND_RECOVER_FROM_LEARNERS: u8 = 8;
 
 const FORMAT_CHANGE: u8 = 1;
 const CHANGE_ADD: u8 = 1;
@@ -126,10 +128,7 @@ pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
         }
         Action::RollbackMerge => out.push(KIND_ROLLBACK_MERGE),
         Action::Recover(recovery) => {
-            out.push(KIND_RECOVER);
-            put_varint(&mut out, recovery.number);
-            put_varint(&mut out, recovery.lost.len() as u64);
-            recovery.lost.iter().for_each(|store| put_varint(&mut out, store.0));
+            put_recovery(&mut out, &recovery);
         }
         Action::ComputeChecksum { expires_after_ms } => {
             out.push(KIND_COMPUTE_CHECKSUM);
@@ -336,6 +335,10 @@ fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {
             Action::VerifyChecksum { index: get_varint(input).ok()?, checksum: get_u64(input).ok()? }
         }
         KIND_RECOVER => Action::Recover(get_recovery(input)?),
+        KIND_RECOVER_FROM_LEARNERS => {
+            let recovery = get_recovery(input)?;
+            Action::Recover(Recovery { learners: get_learners(input)?, ..recovery })
+        }
         _ => return None,
     })
 }
@@ -351,7 +354,36 @@ fn get_recovery(input: &mut &[u8]) -> Option<Recovery> {
         }
         lost.insert(store);
     }
-    Some(Recovery { number, lost })
+    Some(Recovery { number, lost, ..Recovery::default() })
+}
+
+fn put_recovery(out: &mut Vec<u8>, recovery: &Recovery) {
+    let kind = if recovery.learners.is_empty() { KIND_RECOVER } else { KIND_RECOVER_FROM_LEARNERS };
+    out.push(kind);
+    put_varint(out, recovery.number);
+    put_varint(out, recovery.lost.len() as u64);
+    recovery.lost.iter().for_each(|store| put_varint(out, store.0));
+    if kind == KIND_RECOVER_FROM_LEARNERS {
+        put_varint(out, recovery.learners.len() as u64);
+        for (region, store) in &recovery.learners {
+            put_varint(out, region.0);
+            put_varint(out, store.0);
+        }
+    }
+}
+
+fn get_learners(input: &mut &[u8]) -> Option<BTreeMap<RegionId, StoreId>> {
+    let count = get_varint(input).ok().filter(|count| *count != 0)?;
+    let mut learners = BTreeMap::new();
+    for _ in 0..count {
+        let (region, store) = (RegionId(get_varint(input).ok()?), StoreId(get_varint(input).ok()?));
+        // Ascending, as the lost stores are.
+        if learners.last_key_value().is_some_and(|(last, _)| *last >= region) {
+            return None;
+        }
+        learners.insert(region, store);
+    }
+    Some(learners)
 }
 
 fn get_region(input: &mut &[u8]) -> Option<Region> {

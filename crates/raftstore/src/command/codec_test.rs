@@ -97,7 +97,7 @@ fn the_bytes_of_each_command_are_fixed() {
     assert_eq!(of(Action::ComputeChecksum { expires_after_ms: 1 }), "0301ac02050100000000000000 ");
     assert_eq!(of(Action::VerifyChecksum { index: 300, checksum: 1 }), "0301ac0206ac020100000000000000 ");
     let lost = BTreeSet::from([StoreId(2), StoreId(300)]);
-    assert_eq!(of(Action::Recover(Recovery { number: 1, lost })), "0301ac0207010202ac02 ");
+    assert_eq!(of(Action::Recover(Recovery { number: 1, lost, ..Recovery::default() })), "0301ac0207010202ac02 ");
 }
 
 fn any_key() -> impl Strategy<Value = Bytes> {
@@ -145,7 +145,9 @@ fn any_action() -> impl Strategy<Value = Action> {
         any::<u64>().prop_map(|expires_after_ms| Action::ComputeChecksum { expires_after_ms }),
         any::<(u64, u64)>().prop_map(|(index, checksum)| Action::VerifyChecksum { index, checksum }),
         (any::<u64>(), prop::collection::btree_set(any::<u64>(), 0..4)).prop_map(|(number, lost)| {
-            Action::Recover(Recovery { number, lost: lost.into_iter().map(StoreId).collect() })
+            let learners = lost.iter().filter(|store| *store % 3 == 0).map(|store| (RegionId(store / 2), StoreId(9)));
+            let learners = learners.collect();
+            Action::Recover(Recovery { number, lost: lost.into_iter().map(StoreId).collect(), learners })
         }),
     ]
 }

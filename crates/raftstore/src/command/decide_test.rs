@@ -107,7 +107,7 @@ fn a_split_that_makes_no_regions_of_the_range_is_refused() {
 
 #[test]
 fn an_unsafe_recovery_needs_the_members_that_its_proposer_saw() {
-    let recovery = Recovery { number: 1, lost: [StoreId(2), StoreId(3)].into() };
+    let recovery = Recovery { number: 1, lost: [StoreId(2), StoreId(3)].into(), ..Recovery::default() };
     let peers = (1..4).map(|id| Peer { id: PeerId(id), store: StoreId(id) }).collect();
     let before = Region { peers, ..region() };
     let Ok(Change::Recovered { region: after }) = decided(&before, Action::Recover(recovery.clone())) else {

@@ -39,6 +39,15 @@ pub(super) fn change_of_one(change: &MemberChange) -> Option<ConfChange> {
     Some(core)
 }
 
+/// The same, as a part of a change.
+pub(super) fn part_of_change(change: &MemberChange) -> Option<ConfChangeSingle> {
+    let whole = change_of_one(change)?;
+    let mut part = ConfChangeSingle::default();
+    part.set_change_type(whole.get_change_type());
+    part.node_id = whole.node_id;
+    Some(part)
+}
+
 /// The crate's form of a joint change, or of its end, which is an empty one.
 pub(super) fn change_of_several(change: &MemberChange) -> ConfChangeV2 {
     let mut core = ConfChangeV2::default();

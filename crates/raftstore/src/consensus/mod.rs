@@ -20,15 +20,15 @@ pub mod wire;
 
 use crate::config::Config;
 use crate::recovery::Recovery;
-use crate::region::{MemberChange, PeerId, Region};
+use crate::region::{MemberChange, PeerId, PeerRole, Region, RoleChange};
 use bytes::Bytes;
-use configuration::{change_of_one, change_of_several, conf_state};
+use configuration::{change_of_one, change_of_several, conf_state, part_of_change};
 use kontiki_env::rng::Rng;
 use log::{EntryLog, FoundEntries, Position};
 use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
-use raft::{GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{Changer, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -330,23 +330,53 @@ impl Group {
         }
         if change.is_none() || recovery.leaves_out_lost(after) {
             self.configure(&recovery.counted(after))?;
+            // It may need less than before to commit, and this replica may vote from now on, or no more.
+            self.node.raft.post_conf_change();
         }
         Ok(())
     }
 
-    /// Gives the core the configuration of a descriptor that is not joint, by one change after another.
+    /// Gives the core the configuration of a descriptor, by one change after another: a joint one from its old half.
+    /// Nothing is decided by what it has in between.
     fn configure(&mut self, region: &Region) -> Result<(), String> {
-        let wanted = conf_state(region);
+        if !self.node.raft.prs().conf().to_conf_state().get_voters_outgoing().is_empty() {
+            self.set_change(&MemberChange::LeaveJoint)?;
+        }
         let now = self.node.raft.prs().conf().to_conf_state();
-        let voters = wanted.get_voters().iter().filter(|id| !now.get_voters().contains(id));
-        let voters = voters.map(|id| MemberChange::Promote(PeerId(*id)));
-        let learners = wanted.get_learners().iter().filter(|id| !now.get_learners().contains(id));
-        let learners = learners.map(|id| MemberChange::Demote(PeerId(*id)));
-        let known: BTreeSet<u64> = wanted.get_voters().iter().chain(wanted.get_learners()).copied().collect();
-        let others = now.get_voters().iter().chain(now.get_learners()).filter(|id| !known.contains(id));
-        let others = others.map(|id| MemberChange::Remove(PeerId(*id)));
+        let with = |votes: bool| {
+            let peers = region.peers.iter().filter(move |peer| region.role(peer.id).votes_before() == votes);
+            peers.map(|peer| peer.id)
+        };
+        let voters = with(true).filter(|id| !now.get_voters().contains(&id.0)).map(MemberChange::Promote);
+        let learners = with(false).filter(|id| !now.get_learners().contains(&id.0)).map(MemberChange::Demote);
+        let others = now.get_voters().iter().chain(now.get_learners()).map(|id| PeerId(*id));
+        let others = others.filter(|id| region.peer(*id).is_none()).map(MemberChange::Remove);
         let changes: Vec<MemberChange> = voters.chain(learners).chain(others).collect();
-        changes.iter().try_for_each(|change| self.apply_change(change))
+        changes.iter().try_for_each(|change| self.set_change(change))?;
+        if !region.is_joint() {
+            return Ok(());
+        }
+        let joined = region.roles.iter().filter_map(|(id, role)| match role {
+            PeerRole::IncomingVoter => Some(RoleChange::Promote(*id)),
+            PeerRole::DemotingVoter => Some(RoleChange::Demote(*id)),
+            PeerRole::Voter | PeerRole::Learner => None,
+        });
+        self.set_change(&MemberChange::Jointly(joined.collect()))
+    }
+
+    /// Changes what the core counts, and nothing else.
+    fn set_change(&mut self, change: &MemberChange) -> Result<(), String> {
+        let raft = &mut self.node.raft;
+        let mut changer = Changer::new(raft.prs());
+        let changed = match part_of_change(change) {
+            Some(part) => changer.simple(&[part]),
+            None if *change == MemberChange::LeaveJoint => changer.leave_joint(),
+            None => changer.enter_joint(false, &change_of_several(change).changes),
+        };
+        let (configuration, changes) = changed.map_err(|error| error.to_string())?;
+        let next_index = raft.raft_log.last_index();
+        raft.mut_prs().apply_conf(configuration, changes, next_index);
+        Ok(())
     }
 
     fn apply_change(&mut self, change: &MemberChange) -> Result<(), String> {

@@ -25,7 +25,7 @@ fn memory(cluster: &Cluster, id: u64) -> MemoryStatus {
     cluster.nodes[&StoreId(id)].store.as_ref().expect("it is up").memory()
 }
 
-/// Writes at whoever leads, all the time, until the condition holds.
+/// Writes at the leader, all the time, until the condition holds.
 #[track_caller]
 fn write_until(cluster: &mut Cluster, seconds: u64, what: &str, mut condition: impl FnMut(&mut Cluster) -> bool) {
     let mut count = 0_u32;

@@ -12,8 +12,14 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Crashes every store, and records on those that are left that the others are lost.
-fn lose(cluster: &mut Cluster, number: u64, lost: &[u64]) -> Vec<u64> {
-    let recovery = Recovery { number, lost: lost.iter().copied().map(StoreId).collect() };
+pub fn lose(cluster: &mut Cluster, number: u64, lost: &[u64]) -> Vec<u64> {
+    lose_with(cluster, number, lost, &[])
+}
+
+/// The same; regions go on from the learners on these stores.
+pub fn lose_with(cluster: &mut Cluster, number: u64, lost: &[u64], learners: &[(RegionId, u64)]) -> Vec<u64> {
+    let learners = learners.iter().map(|(region, store)| (*region, StoreId(*store))).collect();
+    let recovery = Recovery { number, lost: lost.iter().copied().map(StoreId).collect(), learners };
     let ids: Vec<u64> = cluster.nodes.keys().map(|store| store.0).collect();
     for id in &ids {
         if cluster.node(*id).is_up() {
@@ -36,14 +42,14 @@ fn lose(cluster: &mut Cluster, number: u64, lost: &[u64]) -> Vec<u64> {
 }
 
 /// The regions of a store that is up, as they are visible there.
-fn regions_on(cluster: &Cluster, id: u64) -> BTreeMap<RegionId, Region> {
+pub fn regions_on(cluster: &Cluster, id: u64) -> BTreeMap<RegionId, Region> {
     let status = cluster.nodes[&StoreId(id)].store.as_ref().expect("up").status();
     status.into_iter().map(|status| (status.region.id, Region::clone(&status.region))).collect()
 }
 
 /// Orders the recovery of each region at its leader, as a node does, until all replicas that are left have done it.
 #[track_caller]
-fn recover(cluster: &mut Cluster, left: &[u64]) {
+pub fn recover(cluster: &mut Cluster, left: &[u64]) {
     for _ in 0..100 {
         let mut is_due = false;
         for id in left {
@@ -66,12 +72,12 @@ fn recover(cluster: &mut Cluster, left: &[u64]) {
 }
 
 /// What readers of a store see of a key.
-fn value_on(cluster: &Cluster, id: u64, key: &[u8]) -> Option<Bytes> {
+pub fn value_on(cluster: &Cluster, id: u64, key: &[u8]) -> Option<Bytes> {
     cluster.nodes[&StoreId(id)].visible.get(families::DEFAULT, key).expect("readable")
 }
 
 /// Puts keys, all of which are acknowledged; returns them with their places in the log.
-fn puts(cluster: &mut Cluster, name: &str, count: u64) -> Vec<(String, u64)> {
+pub fn puts(cluster: &mut Cluster, name: &str, count: u64) -> Vec<(String, u64)> {
     let put = |i| {
         let key = format!("{name}{i}");
         let index = cluster.put_surely(key.as_bytes(), b"1");
@@ -81,13 +87,13 @@ fn puts(cluster: &mut Cluster, name: &str, count: u64) -> Vec<(String, u64)> {
 }
 
 /// The last index of the log on a store's disk.
-fn last_on_disk(cluster: &Cluster, id: u64) -> u64 {
+pub fn last_on_disk(cluster: &Cluster, id: u64) -> u64 {
     let log = &cluster.nodes[&StoreId(id)].disk.streams[&kontiki_engine::StreamId(REGION.0)];
     log.truncated_through + log.entries.len() as u64
 }
 
 #[track_caller]
-fn assert_equal(cluster: &mut Cluster, left: &[u64]) {
+pub fn assert_equal(cluster: &mut Cluster, left: &[u64]) {
     cluster.until(30, "equal replicas", |cluster| {
         let states: Vec<_> = left.iter().map(|id| region_state(&cluster.nodes[&StoreId(*id)].visible)).collect();
         let regions: Vec<_> = left.iter().map(|id| regions_on(cluster, *id)).collect();

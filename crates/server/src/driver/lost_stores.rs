@@ -10,7 +10,7 @@ use super::membership::Incarnation;
 use super::recovery_record::RecoveryRecord;
 use crate::families;
 use kontiki_engine::{Db, Error as EngineError, StreamId, WriteBatch};
-use kontiki_raftstore::{LogEnd, RecoverError, Recovery, Region, StoreId, log_end, meta};
+use kontiki_raftstore::{LogEnd, PeerRole, RecoverError, Recovery, Region, RegionId, StoreId, log_end, meta};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far ids are moved ahead of what is known here: more than were reserved by writes that this replica lacks.
@@ -26,6 +26,8 @@ pub struct RegionPlan {
     pub stores_after: Vec<StoreId>,
     /// Whether it has no majority without the lost stores.
     pub loses_quorum: bool,
+    /// The stores on which learners are left, if nothing else is and none of them is named: it is not recovered.
+    pub only_learners: Vec<StoreId>,
     /// The tables hold its state through this index of the log.
     pub applied: u64,
     /// How its log ends.
@@ -86,6 +88,19 @@ pub enum RefusedPlan {
         /// Those that were not named and are still lost.
         missing: Vec<u64>,
     },
+    /// A learner was named that is none, or is not needed.
+    #[error(
+        "region {} cannot go on from a learner on store {}: {why}; name only regions of which nothing but learners is \
+         left, and for each the store whose log of it ends last", region.0, store.0
+    )]
+    Learner {
+        /// The region.
+        region: RegionId,
+        /// The store that was named.
+        store: StoreId,
+        /// Why not.
+        why: &'static str,
+    },
     /// Nothing is lost that the others cannot replace.
     #[error(
         "every region here has a majority without these stores, so none needs a recovery; replace the lost directories \
@@ -105,14 +120,18 @@ pub enum RefusedPlan {
 
 /// Decides what a recovery without the stores `lost` does on a directory, and changes nothing. No timestamp was handed
 /// out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
-/// `number`, if that is higher: another directory has it already.
+/// `number`, if that is higher: another directory has it already. Regions in `learners` go on from their learner on the
+/// store with it.
 pub fn plan(
     db: &Db,
     lost: &BTreeSet<u64>,
+    learners: &BTreeMap<u64, u64>,
     number: Option<u64>,
     timestamp_min_ms: u64,
 ) -> Result<LostStores, RefusedPlan> {
     let lost: BTreeSet<StoreId> = lost.iter().copied().map(StoreId).collect();
+    let learners: BTreeMap<_, _> =
+        learners.iter().map(|(region, store)| (RegionId(*region), StoreId(*store))).collect();
     let view = db.snapshot();
     // An embedded database has no such family.
     if !db.families().iter().any(|spec| spec.family == families::META) {
@@ -124,6 +143,7 @@ pub fn plan(
     check_stores(identity.store, &lost, &known, &regions)?;
 
     let before = RecoveryRecord::load(&view)?;
+    let named_before = before.recovery().learners;
     let given_up = known.iter().filter(|(_, known)| known.is_lost()).map(|(store, _)| *store);
     let given_up: BTreeSet<StoreId> = given_up.collect();
     let is_behind = number.is_some_and(|number| number > before.number);
@@ -132,26 +152,33 @@ pub fn plan(
     if !missing.is_empty() && (number.is_some() || lost.is_subset(&given_up)) {
         return Err(RefusedPlan::OtherStores { number: before.number, recorded: before.lost, missing });
     }
-    let is_recorded = before.number > 0 && lost.is_subset(&given_up) && !is_behind;
-    let (number, lost) = if is_recorded {
-        (before.number, before.recovery().lost)
+    let names_more = learners.iter().any(|(region, store)| named_before.get(region) != Some(store));
+    let is_recorded = before.number > 0 && lost.is_subset(&given_up) && !is_behind && !names_more;
+    let recovery = if is_recorded {
+        before.recovery()
     } else {
-        (number.unwrap_or(0).max(before.number + 1), &lost | &given_up)
+        let lost = &lost | &given_up;
+        check_learners(&lost, &learners, &regions)?;
+        Recovery { number: number.unwrap_or(0).max(before.number + 1), lost, learners }
     };
-    let recovery = Recovery { number, lost };
+    let names_learners = !recovery.learners.is_empty();
     let regions: Vec<RegionPlan> =
         regions.into_iter().map(|region| plan_region(db, &recovery, region)).collect::<Result<_, RefusedPlan>>()?;
-    if !is_recorded && !is_behind && !regions.is_empty() && !regions.iter().any(|region| region.loses_quorum) {
+    if !is_recorded
+        && !is_behind
+        && !names_learners
+        && !regions.is_empty()
+        && !regions.iter().any(|region| region.loses_quorum)
+    {
         return Err(RefusedPlan::NotNeeded);
     }
 
     let bounds = kontiki_placement::bounds(&view)?;
     let greatest = regions.iter().map(|region| region.before.id.0).max().unwrap_or(0);
     let record = RecoveryRecord {
-        number,
-        lost: recovery.lost.iter().map(|store| store.0).collect(),
         timestamp_min_ms: timestamp_min_ms.max(bounds.timestamp_ms).max(before.timestamp_min_ms),
         id_min: bounds.id.max(greatest).saturating_add(ID_MARGIN).max(before.id_min),
+        ..RecoveryRecord::of(&recovery)
     };
     let new = recovery.lost.iter().filter(|store| !given_up.contains(store));
     let incarnations = new.map(|store| (*store, Incarnation::lost(known.get(store).copied()))).collect();
@@ -181,12 +208,37 @@ fn check_stores(
     }
 }
 
+/// What the tables here show of regions that are to go on from a learner. A directory without a replica of one cannot
+/// say anything of it.
+fn check_learners(
+    lost: &BTreeSet<StoreId>,
+    learners: &BTreeMap<RegionId, StoreId>,
+    regions: &[Region],
+) -> Result<(), RefusedPlan> {
+    for (region, store) in learners {
+        let refused = |why| Err(RefusedPlan::Learner { region: *region, store: *store, why });
+        if lost.contains(store) {
+            return refused("the store is lost");
+        }
+        let Some(found) = regions.iter().find(|found| found.id == *region) else { continue };
+        if found.peer_on(*store).is_none() {
+            return refused("it has no replica there");
+        }
+        let votes = |id| found.role(id) != PeerRole::Learner;
+        if found.peers.iter().any(|peer| votes(peer.id) && !lost.contains(&peer.store)) {
+            return refused("a voter of it is left, and goes on without that");
+        }
+    }
+    Ok(())
+}
+
 fn plan_region(db: &Db, recovery: &Recovery, before: Region) -> Result<RegionPlan, RefusedPlan> {
     let is_due = recovery.is_due(&before);
     let after = recovery.recovered(&before).unwrap_or_else(|_| before.clone());
     Ok(RegionPlan {
         stores_after: after.peers.iter().map(|peer| peer.store).collect(),
         loses_quorum: is_due && recovery.loses_quorum(&before),
+        only_learners: recovery.only_learners(&before).iter().filter(|_| is_due).map(|peer| peer.store).collect(),
         applied: meta::applied_index(families::META, &db.snapshot(), before.id)?.unwrap_or(0),
         log: log_end(before.id, &db.stream(StreamId(before.id.0))?)?,
         before,
@@ -207,6 +259,11 @@ impl LostStores {
     /// All stores that are lost then: earlier ones too, if no other directory has taken their place.
     pub fn lost(&self) -> &[u64] {
         &self.record.lost
+    }
+
+    /// The regions that go on from a learner, and its store.
+    pub fn learners(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.record.learner_regions.iter().copied().zip(self.record.learner_stores.iter().copied())
     }
 
     /// What timestamps begin at, in milliseconds.

@@ -40,7 +40,7 @@ fn directory(machine: &SimMachine) -> Db {
 }
 
 fn of(db: &Db, lost: &[u64]) -> Result<LostStores, RefusedPlan> {
-    plan(db, &lost.iter().copied().collect(), None, NOW_MS)
+    plan(db, &lost.iter().copied().collect(), &BTreeMap::new(), None, NOW_MS)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn other_stores_than_the_recorded_ones_are_refused() {
     let db = directory(&machine);
     of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
     for number in [None, Some(1), Some(4)] {
-        let refused = plan(&db, &[3].into(), number, NOW_MS);
+        let refused = plan(&db, &[3].into(), &BTreeMap::new(), number, NOW_MS);
         let Err(refused @ RefusedPlan::OtherStores { number: 1, .. }) = refused else { panic!("{refused:?}") };
         let text = refused.to_string();
         assert!(text.contains("[2, 3]") && text.contains("[2]"), "{text}");
@@ -102,7 +102,7 @@ fn a_directory_gets_the_number_that_another_one_has() {
     let machine = of_seed(4);
     let db = directory(&machine);
     of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
-    let with = |number| plan(&db, &[2, 3].into(), Some(number), NOW_MS).expect("it can be done");
+    let with = |number| plan(&db, &[2, 3].into(), &BTreeMap::new(), Some(number), NOW_MS).expect("it can be done");
     assert!(with(1).is_recorded);
     let again = with(4);
     assert!(!again.is_recorded && again.number() == 4 && again.lost() == [2, 3]);
@@ -140,4 +140,39 @@ fn a_later_recovery_counts_on_and_keeps_the_stores_that_nothing_has_replaced() {
     second.record(&db).expect("recorded");
     let known = known_members(&db.snapshot()).expect("readable");
     assert!(known[&StoreId(3)].is_lost() && known[&StoreId(3)].replacement > other.replacement);
+}
+
+/// The replica of a region here is a learner, and both voters are lost.
+#[test]
+fn a_region_of_which_only_learners_are_left_needs_one_that_is_named() {
+    let machine = of_seed(6);
+    let db = directory(&machine);
+    let mut region = meta::regions(families::META, &db.snapshot()).expect("readable").remove(2);
+    region.roles.insert(region.peer_on(StoreId(1)).expect("it is here").id, PeerRole::Learner);
+    let mut changed: Commit = Store::bootstrap(
+        &families::FAMILIES,
+        &StoreIdentity { cluster: NodeConfig::single("/data", "node:1").cluster_id, store: StoreId(1) },
+        std::slice::from_ref(&region),
+    );
+    changed.streams.clear();
+    db.commit(changed).expect("written");
+    let unnamed = of(&db, &[2, 3]).expect("the others are recovered");
+    let found = |plan: &LostStores, id| plan.regions.iter().find(|found| found.before.id == id).cloned().expect("here");
+    let learns = found(&unnamed, region.id);
+    assert!(!learns.loses_quorum && learns.only_learners == [StoreId(1)]);
+    let naming = |learners: &[(u64, u64)]| plan(&db, &[2, 3].into(), &learners.iter().copied().collect(), None, NOW_MS);
+    for (learner, what) in [((region.id.0, 3), "is lost"), ((region.id.0, 9), "no replica"), ((1, 1), "a voter")] {
+        let Err(refused @ RefusedPlan::Learner { .. }) = naming(&[learner]) else { panic!("{learner:?}") };
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
+    unnamed.record(&db).expect("recorded");
+    // To name it later is a further recovery, also where its lost stores are recorded.
+    let named = naming(&[(region.id.0, 1)]).expect("it can be done");
+    assert!(!named.is_recorded && named.number() == 2 && named.lost() == [2, 3]);
+    let goes_on = found(&named, region.id);
+    assert!(goes_on.loses_quorum && goes_on.stores_after == [StoreId(1)] && goes_on.only_learners.is_empty());
+    named.record(&db).expect("recorded");
+    let again = naming(&[(region.id.0, 1)]).expect("it is done");
+    assert!(again.is_recorded && again.learners().eq([(region.id.0, 1)]));
+    assert!(of(&db, &[2, 3]).expect("it is done").is_recorded, "what is recorded need not be named again");
 }

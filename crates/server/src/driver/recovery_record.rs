@@ -8,7 +8,7 @@
 use crate::families;
 use kontiki_engine::{View, WriteBatch};
 use kontiki_env::codec::{get_u64, put_u64};
-use kontiki_raftstore::{RecoverError, Recovery, StoreId, meta};
+use kontiki_raftstore::{RecoverError, Recovery, RegionId, StoreId, meta};
 use prost::Message;
 
 const KEY_MINIMUMS: &[u8] = &[0x13];
@@ -30,24 +30,44 @@ pub(super) struct RecoveryRecord {
     /// No id of an earlier leader of placement was as high.
     #[prost(uint64, tag = "4")]
     pub id_min: u64,
+    /// Regions that go on from one learner, ascending, and the store of each.
+    #[prost(uint64, repeated, tag = "5")]
+    pub learner_regions: Vec<u64>,
+    #[prost(uint64, repeated, tag = "6")]
+    pub learner_stores: Vec<u64>,
 }
 
 impl RecoveryRecord {
     /// Whether two directories say the same of lost stores. Each may have minimums of its own.
     pub fn agrees(&self, other: &RecoveryRecord) -> bool {
-        (self.number, &self.lost) == (other.number, &other.lost)
+        let learners = (&self.learner_regions, &self.learner_stores);
+        (self.number, &self.lost, learners)
+            == (other.number, &other.lost, (&other.learner_regions, &other.learner_stores))
     }
 
     pub fn recovery(&self) -> Recovery {
-        Recovery { number: self.number, lost: self.lost.iter().copied().map(StoreId).collect() }
+        let learners = self.learner_regions.iter().copied().map(RegionId);
+        let learners = learners.zip(self.learner_stores.iter().copied().map(StoreId)).collect();
+        Recovery { number: self.number, lost: self.lost.iter().copied().map(StoreId).collect(), learners }
+    }
+
+    /// Without minimums.
+    pub fn of(recovery: &Recovery) -> RecoveryRecord {
+        RecoveryRecord {
+            number: recovery.number,
+            lost: recovery.lost.iter().map(|store| store.0).collect(),
+            learner_regions: recovery.learners.keys().map(|region| region.0).collect(),
+            learner_stores: recovery.learners.values().map(|store| store.0).collect(),
+            ..RecoveryRecord::default()
+        }
     }
 
     /// Reads that of a directory.
     pub fn load(view: &dyn View) -> Result<RecoveryRecord, RecoverError> {
-        let Recovery { number, lost } = meta::recovery(families::META, view)?;
+        let recovery = meta::recovery(families::META, view)?;
         let minimums = view.get(families::META, KEY_MINIMUMS)?;
         let (timestamp_min_ms, id_min) = minimums.map_or(Ok((0, 0)), |value| decode_minimums(&value))?;
-        Ok(RecoveryRecord { number, lost: lost.iter().map(|store| store.0).collect(), timestamp_min_ms, id_min })
+        Ok(RecoveryRecord { timestamp_min_ms, id_min, ..RecoveryRecord::of(&recovery) })
     }
 
     /// Adds it to a directory's next write.

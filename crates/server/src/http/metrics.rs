@@ -32,6 +32,14 @@ impl Collector for NodeCollector {
 }
 
 impl NodeCollector {
+    fn log_speed(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let c = self.0.counters();
+        let write = "Microseconds that a write of the raft log takes until it is durable, averaged over the last ones";
+        gauge(encoder, "raft_log_write_us", write, c.log_write_us.get())?;
+        let slow = "1 while these are much longer than on other nodes, which lead instead";
+        gauge(encoder, "raft_log_slow", slow, c.log_slow.get())
+    }
+
     fn raft(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let c = self.0.counters();
         for (name, help, counter) in [
@@ -71,10 +79,7 @@ impl NodeCollector {
             "Appends and proposals refused because the memory budget of raft logs was used up",
             c.log_memory_refused.get(),
         )?;
-        let write = "Microseconds that a write of the raft log takes until it is durable, averaged over the last ones";
-        gauge(encoder, "raft_log_write_us", write, c.log_write_us.get())?;
-        let slow = "1 while these are much longer than on other nodes, which lead instead";
-        gauge(encoder, "raft_log_slow", slow, c.log_slow.get())?;
+        self.log_speed(encoder)?;
         let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";

@@ -45,6 +45,17 @@ impl Digests {
         self.state.lock().replicas.retain(|(of, _), _| *of != node);
     }
 
+    /// Of each region, forgets the states that none of these nodes has applied: what comes next may be another one.
+    pub fn keep_what_these_have(&self, nodes: &[NodeId]) {
+        let State { known, replicas, .. } = &mut *self.state.lock();
+        let mut through: BTreeMap<RegionId, u64> = BTreeMap::new();
+        for ((_, region), (index, _)) in replicas.iter().filter(|((node, _), _)| nodes.contains(node)) {
+            let last = through.entry(*region).or_default();
+            *last = (*last).max(*index);
+        }
+        known.retain(|(region, index), _| through.get(region).is_some_and(|last| index <= last));
+    }
+
     /// The first difference between two replicas, if there was one.
     pub fn difference(&self) -> Option<String> {
         self.state.lock().difference.clone()

@@ -115,7 +115,7 @@ impl Cluster {
     }
 
     /// Waits until the replicas of every region have applied the same, and compares them byte by byte.
-    fn compare_replicas(&mut self) {
+    pub(super) fn compare_replicas(&mut self) {
         let deadline = self.world.now() + LIVENESS;
         while let Some(why) = self.lagging() {
             if self.world.now() >= deadline {
@@ -266,6 +266,7 @@ impl Cluster {
             entries_read: self.world.nodes().map(|(_, node)| node.entries_read()).sum(),
             virtual_time: self.world.now(),
             lines: self.world.trace().to_string(),
+            recovered: None,
             violations: self.violations,
         }
     }
@@ -276,7 +277,7 @@ fn applied_index(snapshot: &Snapshot, region: RegionId) -> Option<u64> {
 }
 
 /// The newest descriptor of each region.
-fn newest_regions(snapshots: &[Snapshot]) -> Vec<Region> {
+pub(super) fn newest_regions(snapshots: &[Snapshot]) -> Vec<Region> {
     let mut newest: BTreeMap<RegionId, Region> = BTreeMap::new();
     for region in snapshots.iter().flat_map(|snapshot| meta::regions(families::META, snapshot).unwrap_or_default()) {
         let version = |region: &Region| (region.epoch.version, region.epoch.conf_version);

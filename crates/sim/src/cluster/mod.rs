@@ -16,6 +16,7 @@ mod commands;
 mod digest;
 mod final_checks;
 mod leaks;
+mod lost_majority;
 mod node;
 mod planted;
 mod scenario;
@@ -25,6 +26,7 @@ mod watch;
 pub use client_mix::ClientMix;
 pub use commands::Commands;
 pub use digest::Digests;
+pub use lost_majority::Recovered;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
 pub use scenario::Scenario;
@@ -89,6 +91,8 @@ pub struct Plan {
     pub actions_max: Option<u64>,
     /// Actions of the nemesis that do not happen, by their numbers from 0 on.
     pub actions_left_out: BTreeSet<u64>,
+    /// A majority of the nodes is lost for good at some moment of the first phase, and the rest is recovered.
+    pub loses_majority: bool,
 }
 
 impl Plan {
@@ -101,7 +105,17 @@ impl Plan {
         };
         let safety = Duration::from_secs(20);
         let (actions_max, actions_left_out) = (None, BTreeSet::new());
-        Plan { seed, nodes, safety, scenario: None, keep_lines: false, planted: None, actions_max, actions_left_out }
+        Plan {
+            seed,
+            nodes,
+            safety,
+            scenario: None,
+            keep_lines: false,
+            planted: None,
+            actions_max,
+            actions_left_out,
+            loses_majority: false,
+        }
     }
 }
 
@@ -112,6 +126,8 @@ pub struct Report {
     pub seed: u64,
     /// The scenario of its world.
     pub scenario: Option<Scenario>,
+    /// How the loss of a majority ended.
+    pub recovered: Option<Recovered>,
     /// Violations; empty for a successful run.
     pub violations: Vec<String>,
     /// Events of the trace and the hash over them.
@@ -456,6 +472,9 @@ pub fn run(plan: &Plan) -> Report {
     let _planted = plan.planted.map(|bug| bug.plant(&mut cluster));
     cluster.start_clients();
     cluster.world.start_nemesis();
+    if plan.loses_majority && plan.nodes > 1 {
+        return run_until_loss(cluster, plan, &mut rng.child("loss"));
+    }
     cluster.world.run_until(plan.safety);
     cluster.heal();
     if rng.child("power").chance(1, 3) {
@@ -463,6 +482,15 @@ pub fn run(plan: &Plan) -> Report {
     }
     cluster.run_final_checks();
     cluster.report(plan.seed)
+}
+
+/// Ends a run with the loss of a majority, at any moment of its first phase.
+fn run_until_loss(mut cluster: Cluster, plan: &Plan, rng: &mut Rng) -> Report {
+    let safety_ms = u64::try_from(plan.safety.as_millis()).unwrap_or(u64::MAX);
+    cluster.world.run_until(Duration::from_millis(rng.range(safety_ms / 10..safety_ms)));
+    let left = if plan.nodes > 3 { 1 + rng.below(2) } else { 1 };
+    let recovered = cluster.lose_majority(left as usize);
+    Report { recovered: Some(recovered), ..cluster.report(plan.seed) }
 }
 
 /// Runs a plan; a panic in it counts as a violation.

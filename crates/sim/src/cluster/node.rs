@@ -8,7 +8,7 @@ use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
 use bytes::Bytes;
 use futures::future::{Either, select};
-use kontiki_engine::{Commit, Durability, WriteBatch};
+use kontiki_engine::{Commit, Db, Durability, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
@@ -21,7 +21,9 @@ use kontiki_raftstore::{FaultKind, Region, RegionId, SlowLog, SnapshotTables, Sp
 use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
 use kontiki_server::families;
+use kontiki_server::stopped::{LostStores, RefusedPlan, plan_recovery};
 use kontiki_txn::memcomparable_encode;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,9 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
 /// Ticks for which a replica leads before it prefers another node.
 const SETTLED_TICKS: u64 = 20;
+
+/// The margin of new timestamps after an unsafe recovery: the default of the command.
+const CLOCK_MARGIN_MS: u64 = 60_000;
 
 /// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is in flight.
 pub const UNREACHED_LOG_FACTOR: usize = 1 << 16;
@@ -371,6 +376,29 @@ impl ClusterNode {
     /// The operator states that a lost directory of this node will not come back; takes effect at its next start.
     pub fn replace_lost_directory(&mut self) {
         self.config.replace_lost_directory = true;
+    }
+
+    /// Runs the command that states that stores are lost, on the directory of this node, whose process does not run:
+    /// without `does` it only says what would be done.
+    pub fn give_up_stores(
+        &mut self,
+        lost: &BTreeSet<u64>,
+        learners: &BTreeMap<u64, u64>,
+        number: Option<u64>,
+        does: bool,
+    ) -> Result<LostStores, RefusedPlan> {
+        assert!(self.process.is_none(), "the command needs the directory for itself");
+        self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
+        self.machine.fs.clear_faults();
+        self.machine.fs.set_quota(None);
+        let db = Db::open_in(&self.machine.env(), &self.config.data_dir, kontiki_engine::Options::default())?;
+        let min_ms = self.machine.env().clock.wall_ms() + CLOCK_MARGIN_MS;
+        let plan = plan_recovery(&db, lost, learners, number, min_ms)?;
+        if does {
+            plan.record(&db)?;
+        }
+        db.close()?;
+        Ok(plan)
     }
 
     /// Its sizes.

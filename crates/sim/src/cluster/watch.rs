@@ -61,6 +61,11 @@ impl Watch {
         state.unapplied.retain(|(of, _), _| *of != node);
     }
 
+    /// These nodes are lost for good: others may lead in the terms in which they led.
+    pub fn forget(&self, nodes: &[NodeId]) {
+        self.state.borrow_mut().leaders.retain(|_, leader| !nodes.contains(leader));
+    }
+
     /// Leaderships seen so far, over all regions.
     pub fn terms_seen(&self) -> u64 {
         self.state.borrow().terms_seen

@@ -29,7 +29,7 @@ use calls::{CallPacket, Parcel, SharedCalls};
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +129,8 @@ pub struct World<N> {
     faults: BTreeMap<Fault, u64>,
     failures: Vec<String>,
     stops: Vec<String>,
+    /// Nodes that never start again.
+    lost: BTreeSet<NodeId>,
     trace: Trace,
 }
 
@@ -180,6 +182,7 @@ impl<N: SimNode> World<N> {
             faults: BTreeMap::new(),
             failures: Vec::new(),
             stops: Vec::new(),
+            lost: BTreeSet::new(),
             trace: Trace::default(),
             time,
             settings,
@@ -498,6 +501,9 @@ impl<N: SimNode> World<N> {
     }
 
     fn start(&mut self, id: NodeId) {
+        if self.lost.contains(&id) {
+            return;
+        }
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Down) else { return };
         slot.life += 1;
         slot.state = State::Up;
@@ -564,6 +570,12 @@ impl<N: SimNode> World<N> {
     /// Plans the start of a node that is down.
     pub fn start_after(&mut self, id: NodeId, delay: Duration) {
         self.heap.push(self.time.now() + delay, Event::Start { node: id });
+    }
+
+    /// A node is lost for good, with its disk.
+    pub fn lose(&mut self, id: NodeId) {
+        self.crash(id, CrashMode::Kill);
+        self.lost.insert(id);
     }
 
     /// Pauses a node's process, as SIGSTOP does: its events wait.

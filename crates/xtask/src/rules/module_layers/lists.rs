@@ -281,7 +281,7 @@ const SIM_CLUSTER: Layers = (
         &["node", "planted"],
         &["scenario"],
         &["client_mix", "final_checks"],
-        &["leaks"],
+        &["leaks", "lost_majority"],
     ],
 );
 
