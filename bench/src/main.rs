@@ -11,6 +11,7 @@ mod embedded;
 mod engines;
 mod failover;
 mod nodes;
+mod regions;
 mod report;
 mod scans;
 mod transact;
@@ -35,6 +36,8 @@ enum Command {
     EmbeddedChild(embedded::ChildArguments),
     /// Raw put and get on three local nodes, with the disk's flush latency for comparison.
     Cluster(cluster::Arguments),
+    /// Many regions: memory, processor time and restart when they are idle, and throughput.
+    Regions(regions::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
     /// A follower that was down comes back under a steady load of writes.
@@ -59,6 +62,7 @@ fn main() {
         Command::Report(arguments) => embedded::report(&arguments),
         Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Regions(arguments) => regions::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
         Command::CatchUp(arguments) => catch_up::run(&arguments),
         Command::Scans(arguments) => scans::run(&arguments),
