@@ -12,6 +12,7 @@ mod engines;
 mod etcd;
 mod failover;
 mod nodes;
+mod regions;
 mod report;
 mod scans;
 mod transact;
@@ -41,6 +42,8 @@ enum Command {
     /// The echo of `etcd`.
     #[command(hide = true)]
     EchoServer(etcd::echo::Arguments),
+    /// Many regions: memory, processor time and restart when they are idle, and throughput.
+    Regions(regions::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
     /// A follower that was down comes back under a steady load of writes.
@@ -67,6 +70,7 @@ fn main() {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Etcd(arguments) => etcd::run(&arguments),
         Command::EchoServer(arguments) => etcd::echo::run(&arguments),
+        Command::Regions(arguments) => regions::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
         Command::CatchUp(arguments) => catch_up::run(&arguments),
         Command::Scans(arguments) => scans::run(&arguments),

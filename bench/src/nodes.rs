@@ -145,9 +145,18 @@ impl Nodes {
 
     /// The peak memory of a node's process.
     pub fn peak_memory_bytes(&self, i: usize) -> u64 {
+        self.memory(i, "VmHWM:")
+    }
+
+    /// The resident memory of a node's process.
+    pub fn memory_bytes(&self, i: usize) -> u64 {
+        self.memory(i, "VmRSS:")
+    }
+
+    fn memory(&self, i: usize, field: &str) -> u64 {
         let id = self.nodes[i].child.as_ref().map_or(0, Child::id);
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let kib = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
         kib.map_or(0, |kib: u64| kib << 10)
     }
 

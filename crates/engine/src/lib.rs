@@ -62,7 +62,7 @@ pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, Tra
 pub use types::{
     BatchOp, Commit, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family, FamilyOptions,
     FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamHead,
-    StreamId, StreamOp, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
+    StreamId, StreamOp, StreamVisitor, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
 };
 pub use vlog::{CollectionReport, ValueStats};
 

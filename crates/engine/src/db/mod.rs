@@ -42,11 +42,10 @@ use crate::stream::{read_entries, read_stream, scan_entries};
 use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
-    StreamContents, StreamHead, StreamId, View, WriteBatch,
+    StreamContents, StreamHead, StreamId, StreamVisitor, View, WriteBatch,
 };
 use bytes::Bytes;
 use kontiki_env::Env;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -321,7 +320,7 @@ impl Db {
     /// The entries come in the order of the log. This is that of the indices of a stream, except for entries that were
     /// written again when their segment was deleted. An entry for which this happens meanwhile comes twice. What is
     /// appended or truncated meanwhile may come or not.
-    pub fn scan_streams(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> Result<()> {
+    pub fn scan_streams(&self, visit: &mut StreamVisitor<'_>) -> Result<()> {
         self.core().shared().health.check_open()?;
         let log = &self.core().write.log;
         let scanned = scan_entries(&log.streams, &log.segments, visit);

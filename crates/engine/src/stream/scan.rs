@@ -16,14 +16,13 @@ use crate::log::{
     LogReader, Peek, RawRecord, RecordKind, RecordPosition, Segments, StreamRecord, decode_commit_streams,
     decode_rewrite,
 };
-use crate::{Error, Result, StreamId};
-use std::ops::ControlFlow;
+use crate::{Error, Result, StreamVisitor};
 
 /// Passes every entry that counts to `visit`, in the order of the log, until it breaks.
 pub(crate) fn scan_entries(
     index: &Mutex<StreamIndex>,
     segments: &Segments,
-    visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>,
+    visit: &mut StreamVisitor<'_>,
 ) -> Result<()> {
     let Some(oldest) = index.lock().oldest_segment() else { return Ok(()) };
     let mut reader = LogReader::of_segment(oldest);

@@ -2,10 +2,11 @@
 
 use super::super::read::tests::{World, entry};
 use super::*;
-use crate::{StreamContents, StreamOp};
+use crate::{StreamContents, StreamId, StreamOp};
 use bytes::Bytes;
 use kontiki_env::fs::{Op, OpenMode};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

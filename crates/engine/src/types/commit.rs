@@ -6,6 +6,7 @@
 
 use crate::{Family, Range, SequenceNumber, WriteBatch};
 use bytes::Bytes;
+use std::ops::ControlFlow;
 
 /// Names a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,9 @@ pub struct StreamHead {
     /// The index of the last entry; `truncated_through` if there are none.
     pub last_index: u64,
 }
+
+/// Is given stream, index and bytes of one entry after the other, until it breaks.
+pub type StreamVisitor<'a> = dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()> + 'a;
 
 /// A condition of a commit: no write by others since a moment that the caller has read at.
 ///

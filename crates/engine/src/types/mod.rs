@@ -15,7 +15,9 @@ mod view;
 
 pub(crate) use batch::BatchEntry;
 pub use batch::{BatchOp, WriteBatch};
-pub use commit::{Commit, Durability, Precondition, StreamContents, StreamHead, StreamId, StreamOp, Unchanged};
+pub use commit::{
+    Commit, Durability, Precondition, StreamContents, StreamHead, StreamId, StreamOp, StreamVisitor, Unchanged,
+};
 pub(crate) use compaction_options::RATIO_MIN;
 pub use compaction_options::{CompactionOptions, LEVEL_COUNT};
 pub use cursor::{Cursor, SEEK_STEPS};

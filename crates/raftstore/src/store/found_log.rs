@@ -12,10 +12,10 @@ use crate::consensus::{Entry, entry_from_wire, wire};
 use crate::error::RecoverError;
 use crate::region::RegionId;
 use bytes::Bytes;
-use kontiki_engine::{StreamContents, StreamHead, StreamId};
+use kontiki_engine::{StreamContents, StreamHead, StreamId, StreamVisitor};
 use prost::Message;
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 /// The raft logs of a directory.
 pub trait Logs {
@@ -23,7 +23,7 @@ pub trait Logs {
     fn heads(&self) -> Vec<(StreamId, StreamHead)>;
 
     /// Passes every entry of every log to `visit`, in any order and at least once, until it breaks.
-    fn scan(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> kontiki_engine::Result<()>;
+    fn scan(&self, visit: &mut StreamVisitor<'_>) -> kontiki_engine::Result<()>;
 
     /// The entries of one log in a range of indices.
     fn entries(&self, id: StreamId, range: Range<u64>) -> kontiki_engine::Result<Vec<Bytes>>;
@@ -35,7 +35,7 @@ impl Logs for BTreeMap<StreamId, StreamContents> {
         self.iter().map(|(id, contents)| (*id, head(contents))).collect()
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> kontiki_engine::Result<()> {
+    fn scan(&self, visit: &mut StreamVisitor<'_>) -> kontiki_engine::Result<()> {
         for (id, contents) in self {
             for (index, entry) in (contents.truncated_through + 1..).zip(&contents.entries) {
                 if visit(*id, index, entry).is_break() {

@@ -9,7 +9,7 @@ use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::region::{Epoch, Peer as Replica, Space};
 use crate::snapshot::SnapshotId;
-use kontiki_engine::{StreamHead, WriteBatch};
+use kontiki_engine::{StreamHead, StreamVisitor, WriteBatch};
 use kontiki_env::rng::Rng;
 use std::cell::Cell;
 use std::ops::Range;
@@ -86,7 +86,7 @@ impl Logs for Disk {
         self.heads.iter().map(|(id, head)| (*id, head.clone())).collect()
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> kontiki_engine::Result<()> {
+    fn scan(&self, visit: &mut StreamVisitor<'_>) -> kontiki_engine::Result<()> {
         for (id, index, bytes) in &self.entries {
             if visit(*id, *index, bytes).is_break() {
                 break;

@@ -20,14 +20,13 @@ use crate::families;
 use bytes::Bytes;
 use kontiki_engine::{
     Commit, Db, Direction, Durability, Error as EngineError, Range, Result as EngineResult, Snapshot, StreamHead,
-    StreamId, View, WriteBatch,
+    StreamId, StreamVisitor, View, WriteBatch,
 };
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::{Logs, RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -229,7 +228,7 @@ impl Logs for DbLogs<'_> {
         self.0.stream_heads()
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(StreamId, u64, &[u8]) -> ControlFlow<()>) -> EngineResult<()> {
+    fn scan(&self, visit: &mut StreamVisitor<'_>) -> EngineResult<()> {
         self.0.scan_streams(visit)
     }
 
