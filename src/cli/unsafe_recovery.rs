@@ -5,7 +5,7 @@ use clap::Args;
 use kontiki::{Db, Options};
 use kontiki_engine::inspect;
 use kontiki_env::Env;
-use kontiki_server::stopped::{INCONSISTENT_MARK, LostStores, RefusedPlan, RegionPlan, plan_recovery};
+use kontiki_server::stopped::{self, INCONSISTENT_MARK, LostStores, RefusedPlan, RegionPlan, plan_recovery};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -51,7 +51,8 @@ impl UnsafeRecovery {
         };
         let lost: BTreeSet<u64> = self.lost_stores.iter().copied().collect();
         let min_ms = Env::real().clock.wall_ms().saturating_add(self.clock_margin_seconds * 1000);
-        let plan = plan_recovery(&db, &lost, self.number, min_ms).map_err(|refused| self.refused(&refused))?;
+        let logs = stopped::logs(&Env::real(), &self.data_dir, &db).map_err(local::failed)?;
+        let plan = plan_recovery(&db, &logs, &lost, self.number, min_ms).map_err(|refused| self.refused(&refused))?;
         if self.yes {
             plan.record(&db).map_err(local::failed)?;
             db.close().map_err(local::failed)?;

@@ -11,6 +11,7 @@ mod options;
 
 pub use options::{ServeArgs, ServeOptions};
 
+use kontiki_raftlog::{FileOptions, LogChoice};
 use kontiki_tls::{ClientCertificates, TlsFiles};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -152,6 +153,10 @@ pub struct RaftOptions {
     pub leader_priority: i32,
     /// Between two comparisons of a region's replicas; zero: only by request.
     pub consistency_check_interval: Duration,
+    /// Where raft logs are kept from now on; `None`: where the directory has them, and in a new one in the shared log.
+    pub log_choice: Option<LogChoice>,
+    /// Bounds of raft logs in files. Not an option: simulations have smaller ones.
+    pub log_files: FileOptions,
 }
 
 impl Default for RaftOptions {
@@ -169,6 +174,8 @@ impl Default for RaftOptions {
             region_load_window: Duration::from_secs(1),
             leader_priority: 0,
             consistency_check_interval: Duration::from_secs(24 * 60 * 60),
+            log_choice: None,
+            log_files: FileOptions::default(),
         }
     }
 }

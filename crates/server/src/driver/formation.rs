@@ -7,6 +7,7 @@
 //! | `11`, store id (8 bytes BE) | the recorded `Incarnation` of another member: likewise |
 //! | `13` | see [`super::recovery_record`] |
 //! | `12` | the last of this directory's incarnations with which it took part: likewise |
+//! | `14`, `15` | where raft logs are kept: see [`crate::families::LOG_PLACE`] |
 
 use super::error::{OpenError, StopReason};
 use super::first_regions::{first_regions, placement_stores};
@@ -20,6 +21,7 @@ use crate::families;
 use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, Snapshot, View, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,15 +95,20 @@ pub(super) fn synced(batch: WriteBatch) -> Commit {
 impl Formation {
     /// Opens it with the replicas that the directory has. They are recovered before the start is counted: a directory
     /// that has lost some of their state is left unchanged.
-    pub(super) fn open_with(store: &mut Store, db: &Db, config: &NodeConfig, rng: Rng) -> Result<Formation, OpenError> {
+    pub(super) fn open_with(
+        store: &mut Store,
+        (db, log): (&Db, &dyn RaftLog),
+        config: &NodeConfig,
+        rng: Rng,
+    ) -> Result<Formation, OpenError> {
         let mut is_formed = is_formed(db, config)?;
         if !is_formed && config.members.len() == 1 {
             // A single-node cluster is formed from its first start on: no other node can know it.
-            db.commit(first_state(config, &BTreeMap::new()))?;
+            log.commit(first_state(config, &BTreeMap::new()))?;
             is_formed = true;
         }
         if is_formed {
-            recover(store, db)?;
+            recover(store, db, log)?;
         }
         let formation = Formation::open(db, config, is_formed, rng)?;
         if is_formed {
@@ -211,8 +218,8 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
 }
 
 /// Recovers the replicas of the directory.
-pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
-    store.recover_from(&db.snapshot(), &db.streams(), &mut |id| db.stream(id))?;
+pub(super) fn recover(store: &mut Store, db: &Db, log: &dyn RaftLog) -> Result<(), OpenError> {
+    store.recover_from(&db.snapshot(), &log.ids(), &mut |id| log.read(id))?;
     Ok(())
 }
 
@@ -462,8 +469,8 @@ impl Driver {
     /// belongs to the cluster or is empty. Blocks on I/O, once in the lifetime of a directory and before it serves
     /// requests. Returns whether it was done.
     fn begin(&mut self, doing: &'static str, first: Commit) -> bool {
-        match self.db.commit(first) {
-            Ok(_) => {}
+        match self.log.commit(first) {
+            Ok(()) => {}
             // The disk is full: the next hello tries again.
             Err(error) if error.is_retryable() => return false,
             Err(error) => {
@@ -471,7 +478,7 @@ impl Driver {
                 return false;
             }
         }
-        let recovered = recover(&mut self.store, &self.db);
+        let recovered = recover(&mut self.store, &self.db, &*self.log);
         if let Err(error) = &recovered {
             self.stop(StopReason::Formation(error.to_string()));
         }

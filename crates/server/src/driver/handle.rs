@@ -14,6 +14,7 @@ use bytes::Bytes;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
+use kontiki_raftlog::{LogChoice, LogUsage, RaftLog};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
     CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
@@ -34,6 +35,7 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
 pub(super) struct Shared {
     pub inbox: Arc<Inbox>,
     pub db: Db,
+    pub log: Arc<dyn RaftLog>,
     pub env: Env,
     pub readers: Arc<Readers>,
     pub counters: Arc<Counters>,
@@ -233,6 +235,8 @@ pub struct NodeStatus {
     pub is_spare: bool,
     /// The stores to which no connection can be made at the moment, or which refuse it, and why.
     pub peer_failures: BTreeMap<StoreId, String>,
+    /// Where its raft logs are kept.
+    pub raft_log: LogChoice,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
@@ -569,6 +573,7 @@ impl NodeHandle {
             missing: shared.missing(),
             is_spare: !shared.holds_all_regions.load(Ordering::Relaxed),
             peer_failures: self.peer_failures(),
+            raft_log: shared.log.choice(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             recovery: shared.recovery.lock().clone(),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),
@@ -580,6 +585,11 @@ impl NodeHandle {
     /// The counters of this node.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
+    }
+
+    /// What raft logs in files of their own take.
+    pub fn log_usage(&self) -> LogUsage {
+        self.shared.log.usage()
     }
 
     /// The node's engine, for statistics and tests. Data goes through [`NodeHandle::propose`] and

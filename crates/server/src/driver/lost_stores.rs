@@ -10,6 +10,7 @@ use super::membership::Incarnation;
 use super::recovery_record::RecoveryRecord;
 use crate::families;
 use kontiki_engine::{Db, Error as EngineError, StreamId, WriteBatch};
+use kontiki_raftlog::StoppedLogs;
 use kontiki_raftstore::{LogEnd, RecoverError, Recovery, Region, StoreId, log_end, meta};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,11 +104,13 @@ pub enum RefusedPlan {
     Engine(#[from] EngineError),
 }
 
-/// Decides what a recovery without the stores `lost` does on a directory, and changes nothing. No timestamp was handed
+/// Decides what a recovery without the stores `lost` does on a directory, whose raft logs are `logs`, and changes
+/// nothing. No timestamp was handed
 /// out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
 /// `number`, if that is higher: another directory has it already.
 pub fn plan(
     db: &Db,
+    logs: &StoppedLogs<'_>,
     lost: &BTreeSet<u64>,
     number: Option<u64>,
     timestamp_min_ms: u64,
@@ -139,8 +142,10 @@ pub fn plan(
         (number.unwrap_or(0).max(before.number + 1), &lost | &given_up)
     };
     let recovery = Recovery { number, lost };
-    let regions: Vec<RegionPlan> =
-        regions.into_iter().map(|region| plan_region(db, &recovery, region)).collect::<Result<_, RefusedPlan>>()?;
+    let regions: Vec<RegionPlan> = regions
+        .into_iter()
+        .map(|region| plan_region((db, logs), &recovery, region))
+        .collect::<Result<_, RefusedPlan>>()?;
     if !is_recorded && !is_behind && !regions.is_empty() && !regions.iter().any(|region| region.loses_quorum) {
         return Err(RefusedPlan::NotNeeded);
     }
@@ -181,14 +186,18 @@ fn check_stores(
     }
 }
 
-fn plan_region(db: &Db, recovery: &Recovery, before: Region) -> Result<RegionPlan, RefusedPlan> {
+fn plan_region(
+    (db, logs): (&Db, &StoppedLogs<'_>),
+    recovery: &Recovery,
+    before: Region,
+) -> Result<RegionPlan, RefusedPlan> {
     let is_due = recovery.is_due(&before);
     let after = recovery.recovered(&before).unwrap_or_else(|_| before.clone());
     Ok(RegionPlan {
         stores_after: after.peers.iter().map(|peer| peer.store).collect(),
         loses_quorum: is_due && recovery.loses_quorum(&before),
         applied: meta::applied_index(families::META, &db.snapshot(), before.id)?.unwrap_or(0),
-        log: log_end(before.id, &db.stream(StreamId(before.id.0))?)?,
+        log: log_end(before.id, &logs.read(StreamId(before.id.0))?)?,
         before,
     })
 }

@@ -25,11 +25,12 @@ use super::snapshots::Snapshots;
 use super::surveys::Surveys;
 use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
-use crate::families::{FAMILIES, served_families};
+use crate::families::{FAMILIES, LOG_PLACE, served_families};
 use kontiki_engine::{Db, Durability, Options, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{Config, Store, StoreId};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -119,6 +120,7 @@ struct Opened {
     raft: Config,
     placement: PlacementConfig,
     db: Db,
+    log: Arc<dyn RaftLog>,
     installer: Installer,
     replay_bytes_max: u64,
 }
@@ -144,15 +146,17 @@ fn open_engine(
     let tables = options.table.clone();
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
+    let files = config.raft.log_files;
+    let log = kontiki_raftlog::open(env, &config.data_dir, &db, LOG_PLACE, config.raft.log_choice, files)?;
     let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
-    Ok(Opened { raft, placement, db, installer, replay_bytes_max })
+    Ok(Opened { raft, placement, db, log, installer, replay_bytes_max })
 }
 
 /// The state that the driver shares with its handles.
 fn share(
     env: &Env,
     config: &NodeConfig,
-    db: Db,
+    (db, log): (Db, Arc<dyn RaftLog>),
     (inbox, counters): (Arc<Inbox>, Arc<Counters>),
     (store, formation, snapshots, region_loads): (&Store, &Formation, &Snapshots, &RegionLoads),
 ) -> Shared {
@@ -160,6 +164,7 @@ fn share(
         served: region_loads.table(),
         inbox,
         db,
+        log,
         env: env.clone(),
         readers: store.readers(),
         counters,
@@ -198,18 +203,19 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let Opened { raft, placement, db, installer, replay_bytes_max } = open_engine(env, &mut config, tune)?;
+        let Opened { raft, placement, db, log, installer, replay_bytes_max } = open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
         let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
-        let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
+        let formation = Formation::open_with(&mut store, (&db, &*log), &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, (&inbox, &counters, store.file_numbers()), installer)?;
-        let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
+        let surveys = Surveys::start(env, &config.data_dir, (&db, &log), &inbox);
+        let flusher = Flusher::start(env, &db);
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);
-        let shared = Arc::new(share(env, &config, db.clone(), (inbox, counters), parts));
+        let shared = Arc::new(share(env, &config, (db.clone(), log.clone()), (inbox, counters), parts));
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
@@ -222,6 +228,7 @@ impl Driver {
             env: env.clone(),
             config,
             db,
+            log,
             store,
             shared,
             persists: Lane::new(Durability::Sync),

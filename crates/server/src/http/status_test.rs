@@ -30,6 +30,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         missing: vec![],
         is_spare: false,
         peer_failures: Default::default(),
+        raft_log: Default::default(),
         disk_full: false,
         stops_leading: false,
         recovery: Recovery::default(),
