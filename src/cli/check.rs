@@ -4,6 +4,7 @@ use super::{Failure, local, text};
 use clap::Args;
 use kontiki_engine::inspect::{self, CheckReport, RepairReport};
 use kontiki_env::Env;
+use kontiki_server::stopped::{FilesChecked, LogFileProblem, check_files};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,27 +25,51 @@ impl Check {
     pub fn run(self) -> Result<(), Failure> {
         local::find_database(&self.data_dir)?;
         let report = inspect::check(&Env::real(), &self.data_dir).map_err(local::failed)?;
+        let logs = self.check_logs()?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            writeln!(out, "{:#}", to_json(&report))?;
+            writeln!(out, "{:#}", all_to_json(&report, &logs))?;
         } else {
-            writeln!(out, "{}", text::table(&["WHAT", "COUNT", "BYTES"], rows(&report)))?;
+            let rows = rows(&report).into_iter().chain([row("raft log files", logs.files, Some(logs.bytes))]);
+            writeln!(out, "{}", text::table(&["WHAT", "COUNT", "BYTES"], rows))?;
             for problem in &report.problems {
+                writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
+            }
+            for problem in &logs.problems {
                 writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
             }
             for note in &report.notes {
                 writeln!(out, "note: {} at offset {}: {}", note.file.display(), note.offset, note.what)?;
             }
         }
-        if report.is_sound() {
+        if report.is_sound() && logs.problems.is_empty() {
             return Ok(());
         }
-        let (folder, count) = (self.data_dir.display(), report.problems.len());
+        let (folder, count) = (self.data_dir.display(), report.problems.len() + logs.problems.len());
         Err(Failure::new(format!(
             "{folder}: {count} problems; `kontiki repair --data-dir {folder} NEW` saves what is whole into the directory NEW, \
              and a member of a cluster gets its data from the others: docs/guide/replace-a-disk.md"
         )))
     }
+}
+
+impl Check {
+    /// The raft logs of a node that keeps them in files of their own.
+    fn check_logs(&self) -> Result<FilesChecked, Failure> {
+        let _lock = inspect::lock_to_read(&Env::real(), &self.data_dir).map_err(local::failed)?;
+        check_files(&Env::real(), &self.data_dir).map_err(local::failed)
+    }
+}
+
+fn all_to_json(report: &CheckReport, logs: &FilesChecked) -> serde_json::Value {
+    let mut value = to_json(report);
+    value["sound"] = json!(report.is_sound() && logs.problems.is_empty());
+    (value["raft_log_files"], value["raft_log_file_bytes"]) = (json!(logs.files), json!(logs.bytes));
+    let problem = |problem: &LogFileProblem| json!({ "file": problem.file.display().to_string(), "offset": problem.offset, "what": problem.what });
+    if let Some(problems) = value["problems"].as_array_mut() {
+        problems.extend(logs.problems.iter().map(problem));
+    }
+    value
 }
 
 /// Arguments of `kontiki repair`.
@@ -112,10 +137,11 @@ fn problem_to_json(problem: &inspect::Problem) -> serde_json::Value {
     json!({ "file": problem.file.display().to_string(), "offset": problem.offset, "what": problem.what })
 }
 
+fn row(what: &str, count: u64, bytes: Option<u64>) -> Vec<String> {
+    vec![what.to_string(), count.to_string(), bytes.map_or_else(String::new, |bytes| bytes.to_string())]
+}
+
 fn rows(report: &CheckReport) -> Vec<Vec<String>> {
-    let row = |what: &str, count: u64, bytes: Option<u64>| {
-        vec![what.to_string(), count.to_string(), bytes.map_or_else(String::new, |bytes| bytes.to_string())]
-    };
     vec![
         row("manifest edits", report.edits, None),
         row("column families", report.families, None),

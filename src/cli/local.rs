@@ -107,7 +107,8 @@ pub fn find_database(folder: &Path) -> Result<(), Failure> {
 
 /// Entries of the raft logs that are not in the tables.
 fn entries_missing(db: &Db, folder: &Path) -> Result<u64, Failure> {
-    entries_not_in_tables(db).map_err(|error| Failure::new(format!("{}: {error}", folder.display())))
+    entries_not_in_tables(&Env::real(), folder, db)
+        .map_err(|error| Failure::new(format!("{}: {error}", folder.display())))
 }
 
 /// `missing`: [`entries_missing`].

@@ -5,7 +5,7 @@ use clap::Args;
 use kontiki::{Db, Options};
 use kontiki_engine::inspect;
 use kontiki_env::Env;
-use kontiki_server::stopped::{INCONSISTENT_MARK, LostStores, RefusedPlan, RegionPlan, plan_recovery};
+use kontiki_server::stopped::{self, INCONSISTENT_MARK, LostStores, RefusedPlan, RegionPlan, plan_recovery};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -59,8 +59,9 @@ impl UnsafeRecovery {
         if learners.len() < self.from_learners.len() {
             return Err(Failure::usage("--from-learners names a region twice"));
         }
-        let plan =
-            plan_recovery(&db, &lost, &learners, self.number, min_ms).map_err(|refused| self.refused(&refused))?;
+        let logs = stopped::logs(&Env::real(), &self.data_dir, &db).map_err(local::failed)?;
+        let plan = plan_recovery(&db, &logs, &lost, &learners, self.number, min_ms)
+            .map_err(|refused| self.refused(&refused))?;
         if self.yes {
             plan.record(&db).map_err(local::failed)?;
             db.close().map_err(local::failed)?;

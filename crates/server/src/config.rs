@@ -11,6 +11,7 @@ mod options;
 
 pub use options::{ServeArgs, ServeOptions};
 
+use kontiki_raftlog::{FileOptions, LogChoice};
 use kontiki_tls::{ClientCertificates, TlsFiles};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -156,6 +157,10 @@ pub struct RaftOptions {
     pub consistency_check_interval: Duration,
     /// Between two advances of the safe timestamps of regions that are read at timestamps; zero: never.
     pub safe_ts_interval: Duration,
+    /// Where raft logs are kept from now on; `None`: where the directory has them, and in a new one in the shared log.
+    pub log_choice: Option<LogChoice>,
+    /// Bounds of raft logs in files. Not an option: simulations have smaller ones.
+    pub log_files: FileOptions,
 }
 
 impl Default for RaftOptions {
@@ -176,6 +181,8 @@ impl Default for RaftOptions {
             leader_priority: 0,
             consistency_check_interval: Duration::from_secs(24 * 60 * 60),
             safe_ts_interval: Duration::from_secs(1),
+            log_choice: None,
+            log_files: FileOptions::default(),
         }
     }
 }

@@ -162,6 +162,16 @@ fn splits_by_load_are_on_and_can_be_switched_off() {
 }
 
 #[test]
+fn raft_logs_stay_where_they_are_unless_it_is_asked_for() {
+    let choice = |toml: &str| resolve(toml).map(|config| config.node.raft.log_choice);
+    assert_eq!(choice(""), Ok(None));
+    assert_eq!(choice("raft-log = 'shared'"), Ok(Some(LogChoice::Shared)));
+    assert_eq!(choice("raft-log = 'per-group'"), Ok(Some(LogChoice::PerGroup)));
+    let error = choice("raft-log = 'memory'").expect_err("it loses everything");
+    assert!(error.contains("raft-log = memory: accepted is shared or per-group"), "{error}");
+}
+
+#[test]
 fn every_node_derives_the_same_cluster() {
     let list = "initial-cluster = '1=127.0.0.1:7001, 2=127.0.0.1:7002,3=127.0.0.1:7003'";
     let one = resolve(&format!("{list}\nstore-id = 1")).unwrap();

@@ -2,6 +2,7 @@
 
 use kontiki_engine::{Family, FamilySpec};
 pub use kontiki_placement::FAMILY as PLACEMENT;
+use kontiki_raftlog::Place;
 use kontiki_raftstore::Families;
 pub use kontiki_txn::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE};
 
@@ -25,6 +26,9 @@ pub const EARLIER: [(Family, Family); 5] = [
 
 /// What raftstore has to know of them.
 pub const FAMILIES: Families = Families { meta: META, system: &[PLACEMENT], data: &DATA_FAMILIES, earlier: &EARLIER };
+
+/// Where `meta` records where raft logs are kept, and operations on their files that are to be done.
+pub const LOG_PLACE: Place = Place { family: META, choice_key: &[0x14], intent_key: &[0x15] };
 
 /// Their numbers and names.
 pub fn served_families() -> Vec<FamilySpec> {

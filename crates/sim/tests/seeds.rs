@@ -30,6 +30,7 @@ fn every_seed_keeps_its_promises() {
     assert!(sum(|report| report.merges as u64) > 20, "regions were merged");
     assert!(sum(|report| (report.regions + report.merges) as u64) > 2 * SEEDS.end + 40, "regions were split");
     assert!(sum(|report| report.splits_by_load) > 10, "some because of their load");
+    assert!(sum(|report| report.log_moves) > 20, "raft logs moved to another place");
     assert!(
         sum(|report| report.keys_not_checked as u64) * 100 < sum(|report| report.keys_checked as u64),
         "keys were checked"

@@ -68,6 +68,12 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub raft_log_bytes_max: Option<u64>,
 
+    /// Where raft logs are kept: shared (in the node's log, one sync for all regions) or per-group (a file and a sync
+    /// for each region). Another value than before moves them at the start, which takes their space twice [default: as
+    /// the data directory has them; shared in a new one]
+    #[arg(long, value_name = "WHERE")]
+    pub raft_log: Option<String>,
+
     /// Size above which a region is split, in bytes of tables and values, 1 MiB to 1 TiB; 0: never [default: 256 MiB]
     #[arg(long, value_name = "BYTES")]
     pub region_bytes_max: Option<u64>,
@@ -219,6 +225,7 @@ impl ServeOptions {
             heartbeat_ticks,
             raft_entry_bytes_max,
             raft_log_bytes_max,
+            raft_log,
             region_bytes_max,
             region_keys_max,
             region_requests_per_second_max,
@@ -406,7 +413,15 @@ impl ServeOptions {
                 (1 << 20)..=(1 << 40),
             )?,
             leader_priority: in_range("leader-priority", priority, -100..=100)?,
+            log_choice: self.log_choice()?,
+            log_files: default.log_files,
         })
+    }
+
+    fn log_choice(&self) -> Result<Option<LogChoice>, ConfigError> {
+        let parse =
+            |text: &String| text.parse().map_err(|_| ConfigError::invalid("raft-log", text, "shared or per-group"));
+        self.raft_log.as_ref().map(parse).transpose()
     }
 
     fn engine(&self) -> Result<EngineOptions, ConfigError> {

@@ -105,12 +105,21 @@ impl Driver {
 
     fn submit(&self, lane: LaneKind, commit: Commit) {
         let inbox = self.shared.inbox.clone();
-        self.db.submit(commit, Box::new(move |result| inbox.push(Input::Committed { lane, result })));
+        match lane {
+            LaneKind::Persist => {
+                self.log.submit(commit, Box::new(move |result| inbox.push(Input::Committed { lane, result })));
+            }
+            LaneKind::Apply => {
+                let done =
+                    move |result: Result<u64, _>| inbox.push(Input::Committed { lane, result: result.map(drop) });
+                self.db.submit(commit, Box::new(done));
+            }
+        }
     }
 
-    pub(super) fn persist_ended(&mut self, result: Result<u64, EngineError>, now: Now) {
+    pub(super) fn persist_ended(&mut self, result: Result<(), EngineError>, now: Now) {
         match result {
-            Ok(_) => {
+            Ok(()) => {
                 self.shared.counters.persists.increment();
                 if !self.log_disk.no_room() && self.shared.disk_full.swap(false, Ordering::Relaxed) {
                     tracing::info!("the disk has free space again; writes resume");
@@ -163,9 +172,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn apply_ended(&mut self, result: Result<u64, EngineError>, now: Now) {
+    pub(super) fn apply_ended(&mut self, result: Result<(), EngineError>, now: Now) {
         match result {
-            Ok(_) => {
+            Ok(()) => {
                 self.shared.counters.applies.increment();
                 for through in self.applies.succeeded() {
                     self.store.handle(Event::Applied { through }, now.monotonic);

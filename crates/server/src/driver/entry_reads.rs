@@ -4,9 +4,10 @@
 //! until they come back.
 
 use super::inbox::{Inbox, Input};
-use kontiki_engine::{Db, StreamId};
+use kontiki_engine::StreamId;
 use kontiki_env::Env;
 use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::EntriesTask;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -19,14 +20,14 @@ pub(super) struct EntryReads {
 }
 
 impl EntryReads {
-    pub(super) fn start(env: &Env, db: &Db, inbox: &Arc<Inbox>) -> EntryReads {
+    pub(super) fn start(env: &Env, log: &Arc<dyn RaftLog>, inbox: &Arc<Inbox>) -> EntryReads {
         let waiting: Arc<Mutex<VecDeque<EntriesTask>>> = Arc::default();
-        let (queue, inbox, db) = (waiting.clone(), inbox.clone(), db.clone());
+        let (queue, inbox, log) = (waiting.clone(), inbox.clone(), log.clone());
         let step = move || {
             let Some(EntriesTask { id, region, indices, .. }) = queue.lock().pop_front() else {
                 return Progress::Idle;
             };
-            let result = db.stream_entries(StreamId(region.0), indices);
+            let result = log.entries(StreamId(region.0), indices);
             inbox.push(Input::EntriesRead { region, id, result });
             Progress::Worked
         };

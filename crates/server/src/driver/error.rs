@@ -46,6 +46,15 @@ impl From<EngineError> for OpenError {
     }
 }
 
+impl From<kontiki_raftlog::OpenError> for OpenError {
+    fn from(error: kontiki_raftlog::OpenError) -> OpenError {
+        match error {
+            kontiki_raftlog::OpenError::Engine(error) => error.into(),
+            error => OpenError::RaftLog(error),
+        }
+    }
+}
+
 /// Why a checksum was not computed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoChecksum {
@@ -144,6 +153,9 @@ pub enum OpenError {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The raft logs cannot be used, or not be moved.
+    #[error(transparent)]
+    RaftLog(kontiki_raftlog::OpenError),
     /// The replicated state in the directory cannot be used.
     #[error(transparent)]
     Recover(#[from] RecoverError),

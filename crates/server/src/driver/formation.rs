@@ -7,6 +7,7 @@
 //! | `11`, store id (8 bytes BE) | the recorded `Incarnation` of another member: likewise |
 //! | `13` | see [`super::recovery_record`] |
 //! | `12` | the last of this directory's incarnations with which it took part: likewise |
+//! | `14`, `15` | where raft logs are kept: see [`crate::families::LOG_PLACE`] |
 
 use super::error::{OpenError, StopReason};
 use super::first_regions::{first_regions, placement_stores};
@@ -24,6 +25,7 @@ use kontiki_engine::{
 };
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{Logs, RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,15 +99,20 @@ pub(super) fn synced(batch: WriteBatch) -> Commit {
 impl Formation {
     /// Opens it with the replicas that the directory has. They are recovered before the start is counted: a directory
     /// that has lost some of their state is left unchanged.
-    pub(super) fn open_with(store: &mut Store, db: &Db, config: &NodeConfig, rng: Rng) -> Result<Formation, OpenError> {
+    pub(super) fn open_with(
+        store: &mut Store,
+        (db, log): (&Db, &dyn RaftLog),
+        config: &NodeConfig,
+        rng: Rng,
+    ) -> Result<Formation, OpenError> {
         let mut is_formed = is_formed(db, config)?;
         if !is_formed && config.members.len() == 1 {
             // A single-node cluster is formed from its first start on: no other node can know it.
-            db.commit(first_state(config, &BTreeMap::new()))?;
+            log.commit(first_state(config, &BTreeMap::new()))?;
             is_formed = true;
         }
         if is_formed {
-            recover(store, db)?;
+            recover(store, db, log)?;
         }
         let formation = Formation::open(db, config, is_formed, rng)?;
         if is_formed {
@@ -215,25 +222,28 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
 }
 
 /// Recovers the replicas of the directory.
-pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
-    store.recover_from(&db.snapshot(), &DbLogs(db))?;
+pub(super) fn recover(store: &mut Store, db: &Db, log: &dyn RaftLog) -> Result<(), OpenError> {
+    store.recover_from(&db.snapshot(), &StoredLogs { log, heads: log.heads()? })?;
     Ok(())
 }
 
-/// The raft logs are the engine's streams.
-struct DbLogs<'a>(&'a Db);
+/// The raft logs of the directory, wherever they are kept.
+struct StoredLogs<'a> {
+    log: &'a dyn RaftLog,
+    heads: Vec<(StreamId, StreamHead)>,
+}
 
-impl Logs for DbLogs<'_> {
+impl Logs for StoredLogs<'_> {
     fn heads(&self) -> Vec<(StreamId, StreamHead)> {
-        self.0.stream_heads()
+        self.heads.clone()
     }
 
     fn scan(&self, visit: &mut StreamVisitor<'_>) -> EngineResult<()> {
-        self.0.scan_streams(visit)
+        self.log.scan(visit)
     }
 
     fn entries(&self, id: StreamId, range: std::ops::Range<u64>) -> EngineResult<Vec<Bytes>> {
-        self.0.stream_entries(id, range)
+        self.log.entries(id, range)
     }
 }
 
@@ -483,8 +493,8 @@ impl Driver {
     /// belongs to the cluster or is empty. Blocks on I/O, once in the lifetime of a directory and before it serves
     /// requests. Returns whether it was done.
     fn begin(&mut self, doing: &'static str, first: Commit) -> bool {
-        match self.db.commit(first) {
-            Ok(_) => {}
+        match self.log.commit(first) {
+            Ok(()) => {}
             // The disk is full: the next hello tries again.
             Err(error) if error.is_retryable() => return false,
             Err(error) => {
@@ -492,7 +502,7 @@ impl Driver {
                 return false;
             }
         }
-        let recovered = recover(&mut self.store, &self.db);
+        let recovered = recover(&mut self.store, &self.db, &*self.log);
         if let Err(error) = &recovered {
             self.stop(StopReason::Formation(error.to_string()));
         }

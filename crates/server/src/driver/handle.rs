@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Command, Outcome, Request, Response, Timestamps};
+use kontiki_raftlog::{LogChoice, LogUsage, RaftLog};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
     CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
@@ -38,6 +39,7 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
 pub(super) struct Shared {
     pub inbox: Arc<Inbox>,
     pub db: Db,
+    pub log: Arc<dyn RaftLog>,
     pub env: Env,
     pub readers: Arc<Readers>,
     /// The reads of this node, for transactions that compute their commit timestamp.
@@ -273,6 +275,8 @@ pub struct NodeStatus {
     pub peer_failures: BTreeMap<StoreId, String>,
     /// What happens to snapshots here.
     pub snapshots: SnapshotsStatus,
+    /// Where its raft logs are kept.
+    pub raft_log: LogChoice,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// Writes of the raft log take much longer than on other nodes, which lead instead, where they can.
@@ -658,6 +662,7 @@ impl NodeHandle {
             is_spare: !shared.holds_all_regions.load(Ordering::Relaxed),
             peer_failures: self.peer_failures(),
             snapshots: self.snapshots(),
+            raft_log: shared.log.choice(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             log_is_slow: shared.counters.log_slow.get() != 0,
             recovery: shared.recovery.lock().clone(),
@@ -675,6 +680,11 @@ impl NodeHandle {
     /// The reads of this node, and the locks that are on their way to the replicas.
     pub fn concurrency(&self) -> Arc<ConcurrencyManager> {
         self.shared.concurrency.clone()
+    }
+
+    /// What raft logs in files of their own take.
+    pub fn log_usage(&self) -> LogUsage {
+        self.shared.log.usage()
     }
 
     /// Detects deadlocks among the transactions of all stores.

@@ -100,7 +100,7 @@ pub(super) enum Input {
     },
     Committed {
         lane: LaneKind,
-        result: kontiki_engine::Result<u64>,
+        result: kontiki_engine::Result<()>,
     },
     Found(Found),
     SnapshotPrepared {

@@ -4,6 +4,8 @@ use super::several_nodes_test::{DATA, Nodes, Tune};
 use super::*;
 use kontiki_engine::{Options, StreamId};
 use kontiki_env::fs::CrashMode;
+use kontiki_env::rng::Rng;
+use kontiki_raftlog::LogChoice;
 use kontiki_raftstore::Config;
 
 const VALUE_BYTES: usize = 1_000;
@@ -110,4 +112,36 @@ fn a_quiet_region_with_few_entries_keeps_no_segment_of_the_log() {
             assert_eq!(nodes.stored(1, key), Some(b"quiet".to_vec()));
         }
     }
+}
+
+#[test]
+fn raft_logs_in_memory_serve_until_the_process_ends() {
+    let mut nodes = Nodes::start_with(3, small, Some(LogChoice::Memory));
+    for i in 0..100u32 {
+        nodes.put(DATA, &i.to_be_bytes(), &[7; VALUE_BYTES]).expect("a cluster");
+    }
+    assert_eq!(nodes.handle(1).status().raft_log, LogChoice::Memory);
+    let machine = nodes.nodes[&1].machine.clone();
+    drop(nodes);
+    machine.fs.crash(CrashMode::Kill);
+    let env = machine.restarted(Rng::new(9)).env();
+    let members = (1..=3).map(|id| (id, format!("node:{id}"))).collect();
+    let config = NodeConfig { members, ..NodeConfig::single("/data", "node:1") };
+    let error = Driver::open(&env, config, 1).map(drop).expect_err("its logs are lost");
+    assert!(error.to_string().contains("start with an empty directory"), "{error}");
+}
+
+#[test]
+fn a_file_of_a_raft_log_is_as_large_as_twice_its_log() {
+    let mut nodes = Nodes::start_with(1, small, Some(LogChoice::PerGroup));
+    let mut bytes_max = 0;
+    for i in 0..1_000u32 {
+        nodes.put(DATA, &i.to_be_bytes(), &[7; VALUE_BYTES]).expect("alone");
+        bytes_max = bytes_max.max(nodes.handle(1).log_usage().bytes);
+    }
+    let usage = nodes.handle(1).log_usage();
+    assert!(usage.rewrites > 2 && usage.files == 3 && usage.open_files <= 2, "{usage:?}");
+    // The log is truncated at 256 entries in tables; as much may be in the memtable.
+    assert!(bytes_max < 3 * 512 * VALUE_BYTES as u64, "{bytes_max}");
+    assert!(nodes.handle(1).db().streams().is_empty(), "nothing is in the engine's log");
 }

@@ -10,6 +10,7 @@ use super::membership::Incarnation;
 use super::recovery_record::RecoveryRecord;
 use crate::families;
 use kontiki_engine::{Db, Error as EngineError, StreamId, WriteBatch};
+use kontiki_raftlog::StoppedLogs;
 use kontiki_raftstore::{LogEnd, PeerRole, RecoverError, Recovery, Region, RegionId, StoreId, log_end, meta};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,12 +119,13 @@ pub enum RefusedPlan {
     Engine(#[from] EngineError),
 }
 
-/// Decides what a recovery without the stores `lost` does on a directory, and changes nothing. No timestamp was handed
-/// out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
+/// Decides what a recovery without the stores `lost` does on a directory, whose raft logs are `logs`, and changes
+/// nothing. No timestamp was handed out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
 /// `number`, if that is higher: another directory has it already. Regions in `learners` go on from their learner on the
 /// store with it.
 pub fn plan(
     db: &Db,
+    logs: &StoppedLogs<'_>,
     lost: &BTreeSet<u64>,
     learners: &BTreeMap<u64, u64>,
     number: Option<u64>,
@@ -162,8 +164,10 @@ pub fn plan(
         Recovery { number: number.unwrap_or(0).max(before.number + 1), lost, learners }
     };
     let names_learners = !recovery.learners.is_empty();
-    let regions: Vec<RegionPlan> =
-        regions.into_iter().map(|region| plan_region(db, &recovery, region)).collect::<Result<_, RefusedPlan>>()?;
+    let regions: Vec<RegionPlan> = regions
+        .into_iter()
+        .map(|region| plan_region((db, logs), &recovery, region))
+        .collect::<Result<_, RefusedPlan>>()?;
     if !is_recorded
         && !is_behind
         && !names_learners
@@ -232,7 +236,11 @@ fn check_learners(
     Ok(())
 }
 
-fn plan_region(db: &Db, recovery: &Recovery, before: Region) -> Result<RegionPlan, RefusedPlan> {
+fn plan_region(
+    (db, logs): (&Db, &StoppedLogs<'_>),
+    recovery: &Recovery,
+    before: Region,
+) -> Result<RegionPlan, RefusedPlan> {
     let is_due = recovery.is_due(&before);
     let after = recovery.recovered(&before).unwrap_or_else(|_| before.clone());
     Ok(RegionPlan {
@@ -240,7 +248,7 @@ fn plan_region(db: &Db, recovery: &Recovery, before: Region) -> Result<RegionPla
         loses_quorum: is_due && recovery.loses_quorum(&before),
         only_learners: recovery.only_learners(&before).iter().filter(|_| is_due).map(|peer| peer.store).collect(),
         applied: meta::applied_index(families::META, &db.snapshot(), before.id)?.unwrap_or(0),
-        log: log_end(before.id, &db.stream(StreamId(before.id.0))?)?,
+        log: log_end(before.id, &logs.read(StreamId(before.id.0))?)?,
         before,
     })
 }

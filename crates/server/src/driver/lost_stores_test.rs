@@ -39,8 +39,13 @@ fn directory(machine: &SimMachine) -> Db {
     db
 }
 
+/// In the engine, so not on this disk.
+fn logs(db: &Db) -> StoppedLogs<'_> {
+    StoppedLogs::open(&of_seed(0).env(), Path::new("/data"), db, families::LOG_PLACE).expect("readable")
+}
+
 fn of(db: &Db, lost: &[u64]) -> Result<LostStores, RefusedPlan> {
-    plan(db, &lost.iter().copied().collect(), &BTreeMap::new(), None, NOW_MS)
+    plan(db, &logs(db), &lost.iter().copied().collect(), &BTreeMap::new(), None, NOW_MS)
 }
 
 #[test]
@@ -89,7 +94,7 @@ fn other_stores_than_the_recorded_ones_are_refused() {
     let db = directory(&machine);
     of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
     for number in [None, Some(1), Some(4)] {
-        let refused = plan(&db, &[3].into(), &BTreeMap::new(), number, NOW_MS);
+        let refused = plan(&db, &logs(&db), &[3].into(), &BTreeMap::new(), number, NOW_MS);
         let Err(refused @ RefusedPlan::OtherStores { number: 1, .. }) = refused else { panic!("{refused:?}") };
         let text = refused.to_string();
         assert!(text.contains("[2, 3]") && text.contains("[2]"), "{text}");
@@ -102,7 +107,8 @@ fn a_directory_gets_the_number_that_another_one_has() {
     let machine = of_seed(4);
     let db = directory(&machine);
     of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
-    let with = |number| plan(&db, &[2, 3].into(), &BTreeMap::new(), Some(number), NOW_MS).expect("it can be done");
+    let with =
+        |number| plan(&db, &logs(&db), &[2, 3].into(), &BTreeMap::new(), Some(number), NOW_MS).expect("it can be done");
     assert!(with(1).is_recorded);
     let again = with(4);
     assert!(!again.is_recorded && again.number() == 4 && again.lost() == [2, 3]);

@@ -107,6 +107,7 @@ use inbox::{Input, LaneKind, Reply};
 use kontiki_engine::{Db, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{
     ApplyId, CheckOutcome, Event, FaultKind, PersistId, Region, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
@@ -229,6 +230,8 @@ pub struct Driver {
     env: Env,
     config: NodeConfig,
     db: Db,
+    /// Where raft logs are kept, which may be the engine.
+    log: Arc<dyn RaftLog>,
     store: Store,
     placement: Placement,
     shared: Arc<Shared>,
@@ -539,6 +542,7 @@ impl Driver {
         self.checks.clear();
         self.drop_calls();
         self.outbound.clear();
+        self.log.stop();
         self.snapshots.stop();
         self.flusher.stop();
         self.surveys.stop();
@@ -549,6 +553,7 @@ impl Driver {
     /// Stops the node cleanly: answers the waiting callers, then closes the engine.
     pub fn close(mut self) -> Result<(), kontiki_engine::Error> {
         self.release();
+        self.log.close();
         self.db.clone().close()
     }
 }

@@ -26,12 +26,13 @@ use super::snapshots::Snapshots;
 use super::surveys::Surveys;
 use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
-use crate::families::{FAMILIES, served_families};
+use crate::families::{FAMILIES, LOG_PLACE, served_families};
 use crate::planted::{self, Bug};
 use kontiki_engine::{Db, Durability, Options, Range, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{Config, ReadGate, Store, StoreId};
 use kontiki_txn::{ConcurrencyManager, TimeStamp};
 use parking_lot::Mutex;
@@ -132,6 +133,7 @@ struct Opened {
     raft: Config,
     placement: PlacementConfig,
     db: Db,
+    log: Arc<dyn RaftLog>,
     installer: Installer,
     replay_bytes_max: u64,
     /// Disk space that no snapshot gets.
@@ -160,8 +162,10 @@ fn open_engine(
     let reserve_bytes = options.memtable_bytes.saturating_mul(RESERVED_MEMTABLES);
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
+    let files = config.raft.log_files;
+    let log = kontiki_raftlog::open(env, &config.data_dir, &db, LOG_PLACE, config.raft.log_choice, files)?;
     let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
-    Ok(Opened { raft, placement, db, installer, replay_bytes_max, reserve_bytes })
+    Ok(Opened { raft, placement, db, log, installer, replay_bytes_max, reserve_bytes })
 }
 
 /// What this node, as a leader, does about a transactional read of a follower: it takes it into account as if it served
@@ -181,7 +185,7 @@ fn read_gate(concurrency: Arc<ConcurrencyManager>) -> ReadGate {
 fn share(
     env: &Env,
     config: &NodeConfig,
-    db: Db,
+    (db, log): (Db, Arc<dyn RaftLog>),
     (inbox, counters, concurrency): (Arc<Inbox>, Arc<Counters>, Arc<ConcurrencyManager>),
     (store, formation, snapshots, region_loads): (&Store, &Formation, &Snapshots, &RegionLoads),
 ) -> Shared {
@@ -190,6 +194,7 @@ fn share(
         inbox,
         concurrency,
         db,
+        log,
         env: env.clone(),
         readers: store.readers(),
         counters,
@@ -229,22 +234,23 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let Opened { raft, placement, db, installer, replay_bytes_max, reserve_bytes } =
+        let Opened { raft, placement, db, log, installer, replay_bytes_max, reserve_bytes } =
             open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
         let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
         let concurrency: Arc<ConcurrencyManager> = Arc::default();
         store.set_read_gate(read_gate(concurrency.clone()));
-        let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
+        let formation = Formation::open_with(&mut store, (&db, &*log), &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let shared = (&inbox, &counters, store.file_numbers());
         let snapshots = Snapshots::open(env, &config.data_dir, shared, installer, reserve_bytes)?;
-        let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
+        let surveys = Surveys::start(env, &config.data_dir, (&db, &log), &inbox);
+        let flusher = Flusher::start(env, &db);
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);
-        let shared = Arc::new(share(env, &config, db.clone(), (inbox, counters, concurrency), parts));
+        let shared = Arc::new(share(env, &config, (db.clone(), log.clone()), (inbox, counters, concurrency), parts));
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
@@ -259,6 +265,7 @@ impl Driver {
             env: env.clone(),
             config,
             db,
+            log,
             store,
             shared,
             persists: Lane::new(Durability::Sync),

@@ -10,6 +10,7 @@ use kontiki_env::clock::{Clock, VirtualTime};
 use kontiki_env::fs::{CrashMode, Fs};
 use kontiki_env::rng::Rng;
 use kontiki_env::tasks::Tasks;
+use kontiki_raftlog::{FileOptions, LogChoice};
 use kontiki_raftstore::Config;
 use kontiki_raftstore::snapshot::SnapshotId;
 use std::future::Future;
@@ -35,6 +36,8 @@ pub(super) struct Nodes {
     pub(super) away: Option<u64>,
     /// Snapshots arrive; otherwise all sends fail.
     pub(super) delivers_snapshots: bool,
+    /// Where their next starts keep raft logs.
+    pub(super) log_choice: Option<LogChoice>,
 }
 
 /// Receives a snapshot as the transport does.
@@ -46,20 +49,32 @@ fn receive(fs: Arc<dyn Fs>, handle: &NodeHandle, id: SnapshotId, message: Bytes,
 
 impl Nodes {
     pub(super) fn start(count: u64, tune: Tune) -> Nodes {
+        Nodes::start_with(count, tune, None)
+    }
+
+    pub(super) fn start_with(count: u64, tune: Tune, log_choice: Option<LogChoice>) -> Nodes {
         let time = VirtualTime::default();
         let node = |id: u64| {
             let machine = SimMachine::new(&Rng::new(id), time.clone());
             (id, Node { machine, driver: None, starts: 0 })
         };
-        let mut nodes =
-            Nodes { nodes: (1..=count).map(node).collect(), time, tune, away: None, delivers_snapshots: false };
+        let mut nodes = Nodes {
+            nodes: (1..=count).map(node).collect(),
+            time,
+            tune,
+            away: None,
+            delivers_snapshots: false,
+            log_choice,
+        };
         (1..=count).for_each(|id| nodes.start_node(id));
         nodes
     }
 
     pub(super) fn start_node(&mut self, id: u64) {
         let members = self.nodes.keys().map(|id| (*id, format!("node:{id}"))).collect();
-        let config = NodeConfig { store_id: id, members, ..NodeConfig::single("/data", "node:1") };
+        let mut config = NodeConfig { store_id: id, members, ..NodeConfig::single("/data", "node:1") };
+        config.raft.log_choice = self.log_choice;
+        config.raft.log_files = FileOptions { open_files_max: 2, rewrite_bytes_min: 2 << 10 };
         let (tune, node) = (self.tune, self.nodes.get_mut(&id).expect("a member"));
         node.starts += 1;
         let seed = 100 * id + node.starts;

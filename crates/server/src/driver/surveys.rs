@@ -13,6 +13,7 @@ use kontiki_engine::{Db, Direction, Error as EngineError, Range, SequenceNumber,
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{EntriesTask, Region, RegionId, meta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -84,7 +85,12 @@ pub(super) struct Surveys {
 }
 
 impl Surveys {
-    pub(super) fn start(env: &Env, data_dir: &Path, db: &Db, inbox: &Arc<Inbox>) -> Surveys {
+    pub(super) fn start(
+        env: &Env,
+        data_dir: &Path,
+        (db, log): (&Db, &Arc<dyn RaftLog>),
+        inbox: &Arc<Inbox>,
+    ) -> Surveys {
         let wanted: Arc<Mutex<Wanted>> = Arc::default();
         let job = Job {
             fs: env.fs.clone(),
@@ -96,7 +102,7 @@ impl Surveys {
         };
         let task = Some(env.tasks.spawn("surveys", Box::new(move || job.step())));
         let wanted_sizes = WantedSizes::default();
-        let entry_reads = EntryReads::start(env, db, inbox);
+        let entry_reads = EntryReads::start(env, log, inbox);
         let (sizes, db, inbox) = (wanted_sizes.clone(), db.clone(), inbox.clone());
         let step = move || survey_next(&db, &sizes, &inbox);
         let sizes_task = Some(env.tasks.spawn("region-sizes", Box::new(step)));

@@ -137,7 +137,22 @@ impl NodeCollector {
         let stored = "Bytes of raft logs in memory or not, all regions";
         gauge(encoder, "raft_log_stored_bytes", stored, c.log_stored_bytes.get())?;
         let stored_max = "Bytes of raft logs above which none is retained for followers";
-        gauge(encoder, "raft_log_stored_bytes_max", stored_max, c.log_stored_bytes_max.get())
+        gauge(encoder, "raft_log_stored_bytes_max", stored_max, c.log_stored_bytes_max.get())?;
+        self.log_files(encoder)
+    }
+
+    /// Raft logs in files of their own; all zero while they are in the engine's log.
+    fn log_files(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let usage = self.0.log_usage();
+        let help = "Files of raft logs, one for each region (--raft-log per-group)";
+        gauge(encoder, "raft_log_files", help, usage.files)?;
+        gauge(encoder, "raft_log_files_bytes", "Bytes of these files, with space allocated ahead", usage.bytes)?;
+        gauge(encoder, "raft_log_files_open", "Of these files, those open for writing", usage.open_files)?;
+        count(encoder, "raft_log_file_syncs", "Syncs of files of raft logs", usage.syncs)?;
+        let help = "Files of raft logs that were written again without what is truncated";
+        count(encoder, "raft_log_file_rewrites", help, usage.rewrites)?;
+        let help = "Bytes written by these rewrites of files of raft logs";
+        count(encoder, "raft_log_file_rewritten_bytes", help, usage.rewritten_bytes)
     }
 
     fn snapshots(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "cluster_id": status.cluster_id,
         "store_id": status.store_id.0,
         "address": address,
+        "raft_log": status.raft_log.to_string(),
         "disk_full": status.disk_full,
         "log_is_slow": status.log_is_slow,
         "stops_leading": status.stops_leading,

@@ -31,6 +31,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         is_spare: false,
         peer_failures: Default::default(),
         snapshots: SnapshotsStatus::default(),
+        raft_log: Default::default(),
         disk_full: false,
         log_is_slow: false,
         stops_leading: false,

@@ -262,6 +262,7 @@ impl Cluster {
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
             snapshots_as_tables: self.world.nodes().map(|(_, node)| node.snapshots_as_tables()).sum(),
+            log_moves: self.world.nodes().map(|(_, node)| node.log_moves()).sum(),
             splits_by_load: self.world.nodes().map(|(_, node)| node.splits_by_load()).sum(),
             entries_read: self.world.nodes().map(|(_, node)| node.entries_read()).sum(),
             virtual_time: self.world.now(),

@@ -168,6 +168,8 @@ pub struct Report {
     pub snapshots_as_tables: u64,
     /// Splits of regions because of their load.
     pub splits_by_load: u64,
+    /// Starts at which the raft logs of a node moved to another place.
+    pub log_moves: u64,
     /// Entries that were read back from logs for followers.
     pub entries_read: u64,
     /// Virtual time that passed.
@@ -438,6 +440,7 @@ pub fn run(plan: &Plan) -> Report {
     sizes = sizes.with_tables(&mut rng.child("tables"));
     sizes = sizes.with_eviction(&mut rng.child("eviction"));
     sizes = sizes.with_stale_reads(&mut rng.child("stale reads"));
+    sizes = sizes.with_raft_logs(&mut rng.child("raft logs"));
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);

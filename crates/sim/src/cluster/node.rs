@@ -15,11 +15,12 @@ use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
 use kontiki_env::fs::{Fs, OpenMode, SimFs};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
+use kontiki_raftlog::{FileOptions, LogChoice, OpenError as LogOpenError};
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{FaultKind, Region, RegionId, SlowLog, SnapshotTables, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
-use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
+use kontiki_server::driver::{Arrival, Driver, NodeHandle, OpenError, Outbound, RegionContext, StopReason};
 use kontiki_server::families;
 use kontiki_server::stopped::{LostStores, RefusedPlan, plan_recovery};
 use kontiki_txn::memcomparable_encode;
@@ -121,6 +122,33 @@ pub struct Sizes {
     pub snapshot_tables: SnapshotTables,
     /// When a log is slow.
     pub slow_log: SlowLog,
+    /// Where raft logs are kept.
+    pub raft_logs: RaftLogs,
+    /// Bounds of raft logs in files.
+    pub log_files: FileOptions,
+}
+
+/// Where the nodes of a world keep their raft logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RaftLogs {
+    /// In the engine's log.
+    #[default]
+    Shared,
+    /// In files of their own.
+    PerGroup,
+    /// Drawn at each start of a node.
+    Moving,
+}
+
+impl RaftLogs {
+    fn choice(self, rng: &mut Rng) -> Option<LogChoice> {
+        match self {
+            RaftLogs::Shared => None,
+            RaftLogs::PerGroup => Some(LogChoice::PerGroup),
+            RaftLogs::Moving if rng.chance(1, 2) => Some(LogChoice::PerGroup),
+            RaftLogs::Moving => Some(LogChoice::Shared),
+        }
+    }
 }
 
 impl Sizes {
@@ -160,7 +188,20 @@ impl Sizes {
             replicas: 0,
             snapshot_tables: SnapshotTables::default(),
             slow_log: usual.slow_log,
+            raft_logs: RaftLogs::default(),
+            log_files: FileOptions::default(),
         }
+    }
+
+    /// Keeps raft logs in files in a sixth of the worlds, and moves them between starts in another sixth.
+    pub fn with_raft_logs(self, rng: &mut Rng) -> Sizes {
+        let raft_logs = match rng.below(6) {
+            0 => RaftLogs::PerGroup,
+            1 => RaftLogs::Moving,
+            _ => RaftLogs::Shared,
+        };
+        let (open_files_max, rewrite_bytes_min) = (1 + rng.below(4) as usize, 256 << rng.below(6));
+        Sizes { raft_logs, log_files: FileOptions { open_files_max, rewrite_bytes_min }, ..self }
     }
 
     /// Lets regions hibernate in half of all worlds: soon, because clients leave little time without work.
@@ -268,6 +309,10 @@ pub struct ClusterNode {
     /// Entries that earlier processes read back.
     entries_read: u64,
     splits_by_load: u64,
+    starts: u64,
+    /// Where its raft logs were at the last start, and how often they have moved.
+    raft_log: LogChoice,
+    log_moves: u64,
     /// A test has taken a key from it.
     is_damaged: bool,
 }
@@ -325,6 +370,7 @@ impl ClusterNode {
             region_load_window: sizes.load_window,
             consistency_check_interval: sizes.check_interval,
             safe_ts_interval: sizes.safe_ts_interval,
+            log_files: sizes.log_files,
             ..config.raft
         };
         let config = NodeConfig { raft, ..config };
@@ -347,6 +393,9 @@ impl ClusterNode {
             checks_ended: 0,
             entries_read: 0,
             splits_by_load: 0,
+            starts: 0,
+            raft_log: LogChoice::default(),
+            log_moves: 0,
             is_damaged: false,
         }
     }
@@ -427,6 +476,11 @@ impl ClusterNode {
         self.entries_read + self.handle().map_or(0, |handle| handle.counters().log_entries_read.get())
     }
 
+    /// How often its raft logs were moved to another place.
+    pub fn log_moves(&self) -> u64 {
+        self.log_moves
+    }
+
     /// Comparisons of replicas that ended, by all processes so far.
     pub fn checks_ended(&self) -> u64 {
         self.checks_ended + self.handle().map_or(0, |handle| handle.counters().consistency_checks.get())
@@ -455,56 +509,80 @@ impl ClusterNode {
     }
 }
 
+impl ClusterNode {
+    /// Opens the directory. On a full disk raft logs may not be able to move, or an interrupted commit of theirs not be
+    /// completed: then it opens where they are, or its operator frees space.
+    fn open_driver(&mut self) -> Result<Driver, OpenError> {
+        self.starts += 1;
+        let mut choice = self.sizes.raft_logs.choice(&mut self.rng.child(&format!("raft log {}", self.starts)));
+        let seeds = [self.rng.next_u64(), self.rng.next_u64()];
+        loop {
+            self.machine = self.machine.restarted(Rng::new(seeds[0]));
+            match self.open_driver_with(choice, seeds[1]) {
+                Err(OpenError::RaftLog(LogOpenError::Conversion { error, .. })) if error.is_retryable() => {
+                    choice = None
+                }
+                Err(OpenError::Engine(error)) if error.is_retryable() && self.sizes.raft_logs != RaftLogs::Shared => {
+                    self.machine.fs.set_quota(None);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn open_driver_with(&self, log_choice: Option<LogChoice>, seed: u64) -> Result<Driver, OpenError> {
+        let (sizes, planted, id) = (self.sizes, self.planted, self.id);
+        let mut config = self.config.clone();
+        config.raft.log_choice = log_choice;
+        Driver::open_tuned(&self.machine.env(), config, seed, |raft, engine, placement| {
+            raft.log_bytes_max = sizes.raft_log_bytes;
+            raft.snapshot_log_bytes_max = sizes.snapshot_log_factor * sizes.raft_log_bytes;
+            raft.tick_interval = sizes.tick;
+            raft.election_ticks = sizes.election_ticks as usize;
+            raft.heartbeat_ticks = sizes.heartbeat_ticks as usize;
+            raft.proposal_bytes_max = sizes.entry_bytes_max;
+            raft.unapplied_bytes_max = sizes.unapplied_bytes_max;
+            raft.memory_bytes_max = sizes.memory_bytes_max;
+            raft.memory_evict_percent = sizes.memory_evict_percent;
+            raft.reading_bytes_max = sizes.reading_bytes_max;
+            raft.stored_bytes_max = sizes.stored_bytes_max;
+            raft.inflight_bytes_max = sizes.inflight_bytes_max.max(sizes.round_bytes);
+            raft.applying_bytes_max = sizes.applying_bytes_max;
+            raft.snapshot_catch_up_ticks_max = 60;
+            raft.truncate_entries_min = sizes.truncate_entries_min;
+            raft.planted = planted;
+            (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
+            raft.inflight_appends_max = sizes.inflight_appends;
+            raft.truncate_ticks = 3;
+            raft.follower_dead_ticks = 60;
+            raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
+            raft.snapshot_tables = sizes.snapshot_tables;
+            raft.hibernate_ticks = sizes.hibernate_ticks;
+            raft.wake_regions_per_tick_max = 1;
+            raft.slow_log = sizes.slow_log;
+            raft.leader_priority = i32::from(sizes.preferred == id);
+            raft.settled_ticks = SETTLED_TICKS;
+            placement.timestamp_window_ms = sizes.timestamp_window_ms;
+            placement.ids_per_write = sizes.ids_per_write;
+            engine.memtable_bytes = sizes.memtable_bytes;
+            engine.log_segment_bytes = sizes.log_segment_bytes;
+            engine.log_bytes_max = 16 * sizes.log_segment_bytes;
+        })
+    }
+}
+
 impl SimNode for ClusterNode {
     fn start(&mut self, executor: &Executor) -> Result<(), String> {
         assert!(self.process.is_none(), "a machine runs one process");
-        self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
-        let (sizes, planted, id) = (self.sizes, self.planted, self.id);
-        let mut driver = Driver::open_tuned(
-            &self.machine.env(),
-            self.config.clone(),
-            self.rng.next_u64(),
-            |raft, engine, placement| {
-                raft.log_bytes_max = sizes.raft_log_bytes;
-                raft.snapshot_log_bytes_max = sizes.snapshot_log_factor * sizes.raft_log_bytes;
-                raft.tick_interval = sizes.tick;
-                raft.election_ticks = sizes.election_ticks as usize;
-                raft.heartbeat_ticks = sizes.heartbeat_ticks as usize;
-                raft.proposal_bytes_max = sizes.entry_bytes_max;
-                raft.unapplied_bytes_max = sizes.unapplied_bytes_max;
-                raft.memory_bytes_max = sizes.memory_bytes_max;
-                raft.memory_evict_percent = sizes.memory_evict_percent;
-                raft.reading_bytes_max = sizes.reading_bytes_max;
-                raft.stored_bytes_max = sizes.stored_bytes_max;
-                raft.inflight_bytes_max = sizes.inflight_bytes_max.max(sizes.round_bytes);
-                raft.applying_bytes_max = sizes.applying_bytes_max;
-                raft.snapshot_catch_up_ticks_max = 60;
-                raft.truncate_entries_min = sizes.truncate_entries_min;
-                raft.planted = planted;
-                (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
-                raft.inflight_appends_max = sizes.inflight_appends;
-                raft.truncate_ticks = 3;
-                raft.follower_dead_ticks = 60;
-                raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
-                raft.snapshot_tables = sizes.snapshot_tables;
-                raft.hibernate_ticks = sizes.hibernate_ticks;
-                raft.wake_regions_per_tick_max = 1;
-                raft.slow_log = sizes.slow_log;
-                raft.leader_priority = i32::from(sizes.preferred == id);
-                raft.settled_ticks = SETTLED_TICKS;
-                placement.timestamp_window_ms = sizes.timestamp_window_ms;
-                placement.ids_per_write = sizes.ids_per_write;
-                engine.memtable_bytes = sizes.memtable_bytes;
-                engine.log_segment_bytes = sizes.log_segment_bytes;
-                engine.log_bytes_max = 16 * sizes.log_segment_bytes;
-            },
-        )
-        .map_err(|error| error.to_string())?;
+        let mut driver = self.open_driver().map_err(|error| error.to_string())?;
+        let id = self.id;
         let digests = self.digests.clone();
         driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
         let commands = self.commands.clone();
         driver.observe_bound_proposals(Box::new(move |ticket, batch| commands.observe(id, ticket, batch)));
         let handle = driver.handle();
+        let raft_log = handle.status().raft_log;
+        self.log_moves += u64::from(std::mem::replace(&mut self.raft_log, raft_log) != raft_log);
         self.watch.started(self.id, handle.clone());
         self.watch.look(self.id);
         let (executor, tasks) = (executor.clone(), ServiceTasks::default());

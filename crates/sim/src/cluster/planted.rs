@@ -3,6 +3,7 @@
 use super::Cluster;
 use kontiki_engine::planted as engine;
 use kontiki_placement::planted as placement;
+use kontiki_raftlog::planted as raftlog;
 use kontiki_raftstore::planted::Planted;
 use kontiki_server::families;
 use kontiki_server::planted as server;
@@ -13,6 +14,7 @@ enum Place {
     Engine(engine::Bug),
     Txn(txn::Bug),
     Placement(placement::Bug),
+    RaftLog(raftlog::Bug),
     Server(server::Bug),
     Raftstore(fn(&mut Planted)),
 }
@@ -104,6 +106,15 @@ bugs! {
     /// Safe timestamps miss the locks of prewrites that were on their way in the round before.
     SafeTsOfEarlierLocks: Server(server::Bug::SafeTsOfEarlierLocks);
 
+    /// Files of raft logs are not synced.
+    LogFilesNotSynced: RaftLog(raftlog::Bug::FilesNotSynced);
+    /// New files of raft logs are used before their directory has been synced.
+    LogFilesNotNamed: RaftLog(raftlog::Bug::NoDirectorySync);
+    /// A commit to files of raft logs and to the engine is not completed after a crash.
+    LogFilesWithoutIntent: RaftLog(raftlog::Bug::NoIntent);
+    /// Raft logs are recorded to be at another place before they are there.
+    LogsMovedTooEarly: RaftLog(raftlog::Bug::ConvertedTooEarly);
+
     /// A proposal is acknowledged before a quorum has it.
     AcknowledgeBeforeQuorum: Raftstore(|planted| planted.acknowledge_before_quorum = true);
     /// A replica that believes it leads serves reads without checking its lease.
@@ -163,6 +174,7 @@ impl Drop for Removal {
         txn::set(None);
         placement::set(None);
         server::set(None);
+        raftlog::set(None);
     }
 }
 
@@ -174,6 +186,7 @@ impl PlantedBug {
             Place::Txn(bug) => txn::set(Some(bug)),
             Place::Placement(bug) => placement::set(Some(bug)),
             Place::Server(bug) => server::set(Some(bug)),
+            Place::RaftLog(bug) => raftlog::set(Some(bug)),
             Place::Raftstore(plant) => {
                 let mut planted = Planted::default();
                 plant(&mut planted);

@@ -17,6 +17,7 @@ const BELOW_SERVER: &[&str] = &[
     "kontiki-proto",
     "kontiki-tls",
     "kontiki-txn",
+    "kontiki-raftlog",
     "kontiki-raftstore",
     "kontiki-placement",
 ];
@@ -27,6 +28,7 @@ const LAYERS: &[Layer] = &[
     Layer { manifest: "crates/proto/Cargo.toml", may_use: &[] },
     Layer { manifest: "crates/tls/Cargo.toml", may_use: &["kontiki-env"] },
     Layer { manifest: "crates/txn/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/raftlog/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/placement/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
@@ -42,6 +44,7 @@ const LAYERS: &[Layer] = &[
             "kontiki-engine",
             "kontiki-proto",
             "kontiki-txn",
+            "kontiki-raftlog",
             "kontiki-raftstore",
             "kontiki-placement",
             "kontiki-server",

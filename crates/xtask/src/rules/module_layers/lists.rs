@@ -21,6 +21,7 @@ pub(super) const LAYERS: &[Layers] = &[
     RAFTSTORE_PEER,
     RAFTSTORE_STORE,
     PLACEMENT,
+    RAFTLOG,
     SERVER,
     SERVER_DRIVER,
     SERVER_KV,
@@ -186,6 +187,18 @@ const PLACEMENT: Layers = (
         &["state"],
         &["leader"],
         &["machine"],
+    ],
+);
+
+/// The places of logs do not know each other; what opens them knows all.
+const RAFTLOG: Layers = (
+    "raftlog",
+    &[
+        &["choice", "ops", "planted"],
+        &["record"],
+        &["groups", "memory", "shared"],
+        &["open", "stopped"],
+        &["conformance_test"],
     ],
 );
 
