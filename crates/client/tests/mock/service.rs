@@ -128,8 +128,8 @@ macro_rules! calls {
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 let $q = request.into_inner();
                 let refuse = |error| $reply { region_error: Some(error), ..Default::default() };
-                #[allow(unused_variables)] // not every call looks at the state
                 let version = 0 $(+ $version)?;
+                #[allow(unused_variables)] // not every call looks at the state
                 self.handle($name, ($q.context.clone(), version), $positions, refuse, |$state| $work)
             })*
         }
