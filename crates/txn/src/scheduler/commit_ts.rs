@@ -38,7 +38,7 @@ impl<R: Replicated> Scheduler<R> {
         {
             return Ok(());
         }
-        let ts = self.replicated.timestamp().await.map_err(|error| Failure::NoTimestamp(error))?;
+        let ts = self.replicated.timestamp().await.map_err(Failure::NoTimestamp)?;
         match leadership {
             Some(leadership) => self.concurrency().synced(leadership, ts),
             None => self.concurrency().observe(ts),
