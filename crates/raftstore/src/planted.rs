@@ -65,6 +65,9 @@ pub struct Planted {
     pub lead_before_vote_is_durable: bool,
     /// The target of a merge does not wait until the source's replica on its store has everything.
     pub merge_without_tail: bool,
+    /// The source of a merge gets the entries that it lacks once: a replica that is installing a snapshot then, and
+    /// takes nothing, never gets them.
+    pub merge_tail_once: bool,
     /// Entries leave the memory when they are handed out for apply, and not when they are applied.
     pub evict_handed_out: bool,
     /// A leader claims safe timestamps without having its leadership confirmed.

@@ -155,7 +155,10 @@ impl Store {
                 return false;
             }
             // While its data are installed it takes nothing.
-            Stage::Begun if peer.catch_up(&waiting.entries, waiting.prepared_index, &mut self.out) => {
+            Stage::Begun
+                if peer.catch_up(&waiting.entries, waiting.prepared_index, &mut self.out)
+                    || self.config.planted().merge_tail_once =>
+            {
                 waiting.stage = Stage::CatchesUp;
                 self.poll_region(source);
             }

@@ -20,7 +20,11 @@ const LAST: RegionId = RegionId(10);
 
 /// Three regions, `LEFT` to `k10`, `RIGHT` to `k15`, and `LAST`, with twenty keys.
 fn with_regions(seed: u64) -> Cluster {
-    let mut cluster = split::with_keys(seed);
+    with_regions_and(seed, split::config())
+}
+
+fn with_regions_and(seed: u64, config: Config) -> Cluster {
+    let mut cluster = split::with_keys_and(seed, config);
     cluster.split_surely(&[(RIGHT, b"k10"), (LAST, b"k15")]);
     cluster.until(20, "all have leaders", |cluster| {
         [LEFT, RIGHT, LAST].iter().all(|region| cluster.leader_of(*region).is_some())
@@ -382,46 +386,50 @@ fn a_store_that_was_away_during_a_merge_gets_a_snapshot_of_the_target() {
 /// replica there learns of the commit: the entries that it lacks are taken when that has ended.
 #[test]
 fn a_source_that_installs_a_snapshot_gets_its_end_afterwards() {
-    let mut installing = 0;
-    for seed in 1_300..1_320 {
-        let mut cluster = with_regions(seed);
-        let leader = cluster.leader_of(RIGHT).expect("one");
-        let away = leader % 3 + 1;
-        cluster.crash(away);
-        for i in 0..60u32 {
-            cluster.put_anywhere(b"k12", &i.to_le_bytes());
-            (1..=3).filter(|store| *store != away).for_each(|store| cluster.node(store).flush());
-        }
-        cluster.run(10 * SECOND);
-        cluster.start(away);
-        let end = cluster.region_at(b"k12").id;
-        cluster.until(30, "it has everything", |cluster| {
-            let applied = |store| cluster.replica_of(end, store).map(|status| status.applied_index);
-            applied(away).is_some() && applied(away) == applied(leader)
-        });
-        let (source, target) = (cluster.region_at(b"k12"), cluster.region_at(b"k05"));
-        cluster.run(SECOND);
-        let at = cluster.leader_of(RIGHT).unwrap_or(leader);
-        cluster.merge(at, &source, &target);
-        let prepared = |cluster: &mut Cluster| {
-            let stores = cluster.nodes.values().filter_map(|node| node.store.as_ref());
-            stores.flat_map(|store| store.status()).any(|status| status.region.merging().is_some())
-        };
-        cluster.until(10, "it is prepared on a store", prepared);
-        cluster.crash(away);
-        cluster.run(3 * SECOND);
-        let is_merged = cluster.region_at(b"k12").id == LEFT;
-        cluster.node(away).job_delay_ms_max = 3_000;
-        cluster.start(away);
-        for _ in 0..100 {
-            cluster.step();
-            let installs = |job: &(Duration, Job)| matches!(job.1, Job::Install { region: RIGHT, .. });
-            installing += usize::from(is_merged && cluster.node(away).jobs.iter().any(installs));
-        }
-        cluster.settle();
-        tile(&cluster);
-    }
+    let installing: usize = (1_300..1_320).map(|seed| source_installs(seed, split::config())).sum();
     assert!(installing > 100, "it was installing while the target waited, in {installing} steps");
+}
+
+/// Returns in how many steps the source was installing while the target waited.
+pub fn source_installs(seed: u64, config: Config) -> usize {
+    let mut installing = 0;
+    let mut cluster = with_regions_and(seed, config);
+    let leader = cluster.leader_of(RIGHT).expect("one");
+    let away = leader % 3 + 1;
+    cluster.crash(away);
+    for i in 0..60u32 {
+        cluster.put_anywhere(b"k12", &i.to_le_bytes());
+        (1..=3).filter(|store| *store != away).for_each(|store| cluster.node(store).flush());
+    }
+    cluster.run(10 * SECOND);
+    cluster.start(away);
+    let end = cluster.region_at(b"k12").id;
+    cluster.until(30, "it has everything", |cluster| {
+        let applied = |store| cluster.replica_of(end, store).map(|status| status.applied_index);
+        applied(away).is_some() && applied(away) == applied(leader)
+    });
+    let (source, target) = (cluster.region_at(b"k12"), cluster.region_at(b"k05"));
+    cluster.run(SECOND);
+    let at = cluster.leader_of(RIGHT).unwrap_or(leader);
+    cluster.merge(at, &source, &target);
+    let prepared = |cluster: &mut Cluster| {
+        let stores = cluster.nodes.values().filter_map(|node| node.store.as_ref());
+        stores.flat_map(|store| store.status()).any(|status| status.region.merging().is_some())
+    };
+    cluster.until(10, "it is prepared on a store", prepared);
+    cluster.crash(away);
+    cluster.run(3 * SECOND);
+    let is_merged = cluster.region_at(b"k12").id == LEFT;
+    cluster.node(away).job_delay_ms_max = 3_000;
+    cluster.start(away);
+    for _ in 0..100 {
+        cluster.step();
+        let installs = |job: &(Duration, Job)| matches!(job.1, Job::Install { region: RIGHT, .. });
+        installing += usize::from(is_merged && cluster.node(away).jobs.iter().any(installs));
+    }
+    cluster.settle();
+    tile(&cluster);
+    installing
 }
 
 /// One thing that happens to a random cluster, besides those of splits.

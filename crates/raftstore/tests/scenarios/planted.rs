@@ -60,6 +60,15 @@ fn a_safe_timestamp_beyond_what_is_applied_is_found() {
 }
 
 #[test]
+fn a_merge_that_gives_the_end_of_its_source_once_is_found() {
+    let planted = Planted { merge_tail_once: true, ..Planted::default() };
+    let by = "replicas do not become equal|no put of";
+    finds(SEEDS_MAX, by, |seed| {
+        merge::source_installs(1_300 + seed, Config { planted, ..split::config() });
+    });
+}
+
+#[test]
 fn snapshot_names_that_are_reused_are_found() {
     let planted = Planted { snapshot_names_reused: true, ..Planted::default() };
     let by = "could not be installed|the log holds what tables and files do not";

@@ -3,6 +3,7 @@
 use super::tests::{Node, outgoing, transport, until};
 use super::*;
 use kontiki_raftstore::RegionId;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,7 +33,7 @@ fn send(transport: &Transport, region: u64, content: &[u8]) -> oneshot::Receiver
 /// Between two nodes: passes on what they send, and cuts the connections over which a given number of bytes has gone.
 #[derive(Clone)]
 struct Proxy {
-    to: SocketAddr,
+    to: Arc<Mutex<SocketAddr>>,
     /// Bytes after which a connection is cut; 0: none is.
     cut_after: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
@@ -44,6 +45,7 @@ impl Proxy {
     async fn start(to: SocketAddr) -> (Proxy, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let to = Arc::new(Mutex::new(to));
         let proxy = Proxy { to, cut_after: Arc::default(), cuts: Arc::default(), is_silent: Arc::default() };
         let accepting = proxy.clone();
         tokio::spawn(async move {
@@ -55,7 +57,8 @@ impl Proxy {
     }
 
     async fn pass(self, from: TcpStream) {
-        let Ok(to) = TcpStream::connect(self.to).await else { return };
+        let to = *self.to.lock();
+        let Ok(to) = TcpStream::connect(to).await else { return };
         let ((mut from_read, mut from_write), (mut to_read, mut to_write)) = (from.into_split(), to.into_split());
         let back = tokio::spawn(async move { tokio::io::copy(&mut to_read, &mut from_write).await });
         let (mut passed, mut buffer) = (0, vec![0; 64 << 10]);
@@ -168,15 +171,16 @@ async fn a_snapshot_whose_receiver_was_restarted_begins_again() {
     gate.set_closed(true);
     let sent = send(&transport, 7, &content);
     until("it is arriving", || node.inbox.files.load(Ordering::SeqCst) == 1).await;
-    let address = node.address;
+    // The new process listens on another port: the old one may not be free yet.
+    let next = Node::start(2, "127.0.0.1:0").await;
+    *proxy.to.lock() = next.address;
     node.stop();
     gate.set_closed(false);
-    let node = Node::start(2, &address.to_string()).await;
+    let node = next;
     assert!(!sent.await.unwrap(), "the new process has nothing of it");
     assert_eq!(metrics.snapshots_resumed.get(), 0);
     assert!(send(&transport, 7, &content).await.unwrap());
     assert!(node.inbox.snapshots.lock()[0].1 == content);
-    drop(proxy);
     node.stop();
 }
 
