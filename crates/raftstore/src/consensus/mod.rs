@@ -29,7 +29,6 @@ use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
 use raft::{Changer, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};

@@ -53,7 +53,7 @@ fn is_recovered(cluster: &Cluster, left: &[u64]) -> bool {
 fn a_joint_configuration_goes_on_with_what_is_left_of_both_halves() {
     let lost_sets: [&[u64]; 6] = [&[2, 3], &[1, 2], &[4, 5], &[1, 2, 4], &[2, 3, 4, 5], &[1, 3, 5]];
     let (mut joint, mut kept) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..120 {
         let lost = lost_sets[seed as usize % lost_sets.len()];
         let mut cluster = with_learners(seed);
         let leader = cluster.wait_leader();
@@ -64,9 +64,10 @@ fn a_joint_configuration_goes_on_with_what_is_left_of_both_halves() {
         let region = cluster.status(leader).region;
         cluster.change(leader, region.epoch, swap(&region));
         let keys: Vec<String> = (0..10).map(|i| format!("during{i}")).collect();
-        for key in &keys {
+        let count = cluster.rng.below(10) as usize;
+        for key in &keys[..count] {
             cluster.put(leader, key.as_bytes(), b"1");
-            let some = Duration::from_millis(cluster.rng.below(40));
+            let some = Duration::from_millis(cluster.rng.below(30));
             cluster.run(some);
         }
         let alive: Vec<u64> = (1..=5).filter(|id| !lost.contains(id)).collect();

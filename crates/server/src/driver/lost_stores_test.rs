@@ -166,7 +166,9 @@ fn a_region_of_which_only_learners_are_left_needs_one_that_is_named() {
     let found = |plan: &LostStores, id| plan.regions.iter().find(|found| found.before.id == id).cloned().expect("here");
     let learns = found(&unnamed, region.id);
     assert!(!learns.loses_quorum && learns.only_learners == [StoreId(1)]);
-    let naming = |learners: &[(u64, u64)]| plan(&db, &[2, 3].into(), &learners.iter().copied().collect(), None, NOW_MS);
+    let naming = |learners: &[(u64, u64)]| {
+        plan(&db, &logs(&db), &[2, 3].into(), &learners.iter().copied().collect(), None, NOW_MS)
+    };
     for (learner, what) in [((region.id.0, 3), "is lost"), ((region.id.0, 9), "no replica"), ((1, 1), "a voter")] {
         let Err(refused @ RefusedPlan::Learner { .. }) = naming(&[learner]) else { panic!("{learner:?}") };
         assert!(refused.to_string().contains(what), "{refused}");

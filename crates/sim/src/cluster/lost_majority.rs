@@ -28,6 +28,9 @@ use std::time::Duration;
 /// A node that stops with this text has a merge that cannot be united.
 const NOT_UNITED: &str = "after an unsafe recovery";
 
+/// How often the service of a key is tried.
+const SERVICE_TRIES_MAX: usize = 20;
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovered {
@@ -200,11 +203,18 @@ impl Cluster {
     /// Everything that is left is served: a put and a get in each region.
     fn check_service(&mut self) {
         for key in ["a", "g000001", "k0003", "zzz"] {
-            let client = self.client().raw();
-            let served = self.wait(async move {
-                client.put(key, "recovered").await?;
-                client.get(key).await
-            });
+            let mut served = Ok(None);
+            // Some callers hang up.
+            for _ in 0..SERVICE_TRIES_MAX {
+                let client = self.client().raw();
+                served = self.wait(async move {
+                    client.put(key, "recovered").await?;
+                    client.get(key).await
+                });
+                if served.is_ok() {
+                    break;
+                }
+            }
             if served.as_ref().ok().and_then(Option::as_deref) != Some(b"recovered") {
                 self.violations.push(format!("{key} is not served: {served:?}"));
             }

@@ -442,7 +442,9 @@ impl ClusterNode {
         self.machine.fs.set_quota(None);
         let db = Db::open_in(&self.machine.env(), &self.config.data_dir, kontiki_engine::Options::default())?;
         let min_ms = self.machine.env().clock.wall_ms() + CLOCK_MARGIN_MS;
-        let plan = plan_recovery(&db, lost, learners, number, min_ms)?;
+        let logs = kontiki_server::stopped::logs(&self.machine.env(), &self.config.data_dir, &db)?;
+        let plan = plan_recovery(&db, &logs, lost, learners, number, min_ms)?;
+        drop(logs);
         if does {
             plan.record(&db)?;
         }

@@ -110,8 +110,6 @@ bugs! {
     LogFilesNotSynced: RaftLog(raftlog::Bug::FilesNotSynced);
     /// New files of raft logs are used before their directory has been synced.
     LogFilesNotNamed: RaftLog(raftlog::Bug::NoDirectorySync);
-    /// A commit to files of raft logs and to the engine is not completed after a crash.
-    LogFilesWithoutIntent: RaftLog(raftlog::Bug::NoIntent);
     /// Raft logs are recorded to be at another place before they are there.
     LogsMovedTooEarly: RaftLog(raftlog::Bug::ConvertedTooEarly);
 
