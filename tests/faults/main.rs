@@ -1,7 +1,7 @@
 //! Real nodes, a proxy before each, and a nemesis: nodes are killed, paused, restarted, cut off (also in one direction,
-//! also silently), slowed down, and their disks fill up, while regions split. Every answer that clients got is recorded:
-//! single keys are linearizable, the total of a bank is constant in every snapshot, and in the end all replicas are
-//! equal. After each fault the cluster must make progress again.
+//! always silently), slowed down, and their disks fill up. Every answer that clients got is recorded: single keys are
+//! linearizable, the total of a bank is constant in every snapshot, and in the end all replicas are equal. After each
+//! fault the cluster must make progress again.
 //!
 //! The suite runs it for some seconds. A long run is asked for by variables of the environment:
 //!

@@ -45,7 +45,7 @@ impl Network {
         })
     }
 
-    /// Which process `node` is from now on: connections are told apart by the process that opened them.
+    /// Which process `node` is from now on: the process that opened a connection says whose it is.
     pub fn set_process(&self, node: usize, process: Option<u32>) {
         self.processes.lock()[node] = process;
     }

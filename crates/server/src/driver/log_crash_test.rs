@@ -137,7 +137,8 @@ fn lose_power_at(operation: u64, setup: Setup, id: u64) {
     let acknowledged = write_until_off(&mut nodes, id, |_| {});
     let modes = [CrashMode::LoseUnsynced, CrashMode::Random, CrashMode::KeepUnsynced];
     // Every second restart moves raft logs that are in files.
-    nodes.log_choice = nodes.log_choice.map(|choice| if operation % 2 == 0 { LogChoice::Shared } else { choice });
+    let moved = |choice| if operation.is_multiple_of(2) { LogChoice::Shared } else { choice };
+    nodes.log_choice = nodes.log_choice.map(moved);
     nodes.restart(id, modes[operation as usize % modes.len()]);
     nodes.put(DATA, b"after", &operation.to_be_bytes()).expect(&context);
     let has_it = |nodes: &Nodes| nodes.stored(id, b"after").as_deref() == Some(&operation.to_be_bytes()[..]);

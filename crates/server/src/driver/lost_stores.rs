@@ -120,9 +120,9 @@ pub enum RefusedPlan {
 }
 
 /// Decides what a recovery without the stores `lost` does on a directory, whose raft logs are `logs`, and changes
-/// nothing. No timestamp was handed out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
-/// `number`, if that is higher: another directory has it already. Regions in `learners` go on from their learner on the
-/// store with it.
+/// nothing. No timestamp was handed out before that is above `timestamp_min_ms`, as far as the caller knows. The
+/// recovery has the next number, or `number`, if that is higher: another directory has it already. Regions in
+/// `learners` go on from their learner on the store with it.
 pub fn plan(
     db: &Db,
     logs: &StoppedLogs<'_>,
