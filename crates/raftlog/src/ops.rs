@@ -74,11 +74,15 @@ pub fn decode(bytes: &[u8]) -> std::result::Result<Vec<Item>, Truncated> {
                 let (first_index, count) = (get_varint(&mut rest)?, get_varint(&mut rest)?);
                 // An entry takes at least a byte, so a wrong count ends with the bytes.
                 let entries = (0..count).map(|_| slice(bytes, &mut rest)).collect::<std::result::Result<_, _>>()?;
-                first_index.checked_add(count).ok_or(Truncated)?;
+                // The one behind the last must be an index, too.
+                first_index.checked_add(count).filter(|end| *end < u64::MAX).ok_or(Truncated)?;
                 Item::Append { first_index, entries }
             }
             TAG_STATE => Item::State(slice(bytes, &mut rest)?),
-            TAG_TRUNCATE => Item::Truncate(get_varint(&mut rest)?),
+            TAG_TRUNCATE => match get_varint(&mut rest)? {
+                u64::MAX => return Err(Truncated), // No log has it: it leaves no index for an entry.
+                through_index => Item::Truncate(through_index),
+            },
             TAG_REMOVE => Item::Remove,
             _ => return Err(Truncated),
         };

@@ -33,6 +33,9 @@ impl WaitGraph {
     /// Adds a wait. If it would close a circle it is not added: returns the rest of the circle, from the holder of the
     /// key to the transaction that wants to wait.
     pub fn add(&mut self, wait: WaitFor, now: Duration) -> Option<Vec<WaitFor>> {
+        if wait.holder == wait.waiter {
+            return None; // A repeated request: no transaction waits for itself.
+        }
         if let Some(chain) = self.path(wait.holder, wait.waiter, now) {
             return Some(chain);
         }

@@ -76,8 +76,12 @@ impl LockWaits {
             Some(_) => queue.waiting.push_front(id),
             None => queue.waiting.push_back(id),
         }
+        let is_free = turn.is_none() && holder.is_none() && queue.turn.is_none();
         state.waiting.insert(id, Waiting { holder, holder_changed: false, waker: None });
+        // The turn for which it was to wait has ended meanwhile, and nothing else would wake it.
+        let first = if is_free { state.next_turn(&key) } else { None };
         drop(state); // Before the turn, which takes it.
+        first.into_iter().for_each(Waker::wake);
         if let Some(mut turn) = turn {
             turn.locked(); // The key is locked: the next in the queue is woken when it is released.
         }
@@ -214,6 +218,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Whether it is the turn of this key.
+    pub(crate) fn is_of(&self, key: &Bytes) -> bool {
+        self.key == lock_key(key)
+    }
+
     /// The key is locked now: the next in the queue does not try before it is released.
     pub(crate) fn locked(&mut self) {
         self.locked = true;

@@ -1,8 +1,9 @@
-//! Power losses at every operation of the disk.
+//! Power losses, and kills of the process, at every operation of the disk.
 
 use super::*;
 
-const MODES: [CrashMode; 3] = [CrashMode::LoseUnsynced, CrashMode::Random, CrashMode::KeepUnsynced];
+/// After a kill the next start relies on what the system has and the disk may not; a power loss follows.
+const MODES: [CrashMode; 4] = [CrashMode::LoseUnsynced, CrashMode::Random, CrashMode::KeepUnsynced, CrashMode::Kill];
 
 /// Whether the contents are what a crash may leave after `acknowledged` commits of the script; the next one was in
 /// flight.

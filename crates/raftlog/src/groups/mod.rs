@@ -95,6 +95,7 @@ impl GroupLogs {
     pub(crate) fn open(env: &Env, data_dir: &Path, db: &Db, place: Place, options: FileOptions) -> Result<GroupLogs> {
         let directory = data_dir.join(DIRECTORY);
         env.fs.create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
+        make_names_durable(&*env.fs, data_dir, &directory)?;
         let mut groups = BTreeMap::new();
         for id in remove_leftovers(&*env.fs, &directory)? {
             let path = directory.join(id.name());
@@ -123,6 +124,15 @@ impl GroupLogs {
         let task = Mutex::new(Some(env.tasks.spawn("raft-log", Box::new(move || job.step()))));
         Ok(GroupLogs { inner, task })
     }
+}
+
+/// What an open reads is relied on from then on, and older files are removed because of it. A process that was killed, or
+/// whose sync failed, may have left names that a power loss would take away.
+fn make_names_durable(fs: &dyn Fs, data_dir: &Path, directory: &Path) -> Result<()> {
+    for folder in [data_dir, directory] {
+        fs.sync_dir(folder).map_err(|error| failed(folder, &error))?;
+    }
+    Ok(())
 }
 
 /// Removes files that are not complete and those with a lower number than another one of their region; the others.

@@ -156,8 +156,9 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Sends everything, over as many connections as it takes.
+    /// Sends everything, over as many connections as it takes, while the receiver gets more by them.
     async fn run(mut self, mut client: Client) -> Result<(), String> {
+        let (mut received, mut grew_at) = (0, self.shared.clock.monotonic());
         loop {
             let (error, chunks) = match self.call(client).await {
                 Ok(()) => return Ok(()),
@@ -167,7 +168,14 @@ impl Transfer {
             if self.head.transfer == 0 || chunks == 0 {
                 return Err(error);
             }
-            client = self.resume(&error).await.map_err(|why| format!("{error}; not resumed: {why}"))?;
+            let bytes;
+            (client, bytes) = self.resume(&error).await.map_err(|why| format!("{error}; not resumed: {why}"))?;
+            let now = self.shared.clock.monotonic();
+            if bytes > received {
+                (received, grew_at) = (bytes, now);
+            } else if now.saturating_sub(grew_at) >= STALL_MAX {
+                return Err(format!("{error}; over new connections, too, it gets no more than {bytes} bytes"));
+            }
             self.shared.metrics.snapshots_resumed.inc();
         }
     }
@@ -183,8 +191,8 @@ impl Transfer {
         }
     }
 
-    /// Connects again, and goes to the first byte that the receiver does not have.
-    async fn resume(&mut self, cut: &str) -> Result<Client, String> {
+    /// Connects again, and goes to the first byte that the receiver does not have. Returns how many it has.
+    async fn resume(&mut self, cut: &str) -> Result<(Client, u64), String> {
         let deadline = self.shared.clock.monotonic() + RESUME_TIME_MAX;
         tracing::info!(store = self.to.0, error = cut, "a snapshot's connection broke; it is resumed");
         let mut backoff = RESUME_BACKOFF_FIRST;
@@ -192,7 +200,7 @@ impl Transfer {
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(RESUME_BACKOFF_MAX);
             let error = match self.try_resume().await {
-                Ok(client) => return Ok(client),
+                Ok(resumed) => return Ok(resumed),
                 Err(Ended::Refused(error)) => return Err(error),
                 Err(Ended::Cut(error)) => error,
             };
@@ -202,7 +210,7 @@ impl Transfer {
         }
     }
 
-    async fn try_resume(&mut self) -> Result<Client, Ended> {
+    async fn try_resume(&mut self) -> Result<(Client, u64), Ended> {
         if self.shared.links.is_blocked(self.to) {
             return Err(Ended::Cut("the link is blocked".to_owned()));
         }
@@ -224,7 +232,7 @@ impl Transfer {
             return Err(Ended::Refused("the receiver has nothing of it any more".to_owned()));
         }
         self.source.go_to(reply.received_bytes).map_err(Ended::Refused)?;
-        Ok(client)
+        Ok((client, reply.received_bytes))
     }
 }
 

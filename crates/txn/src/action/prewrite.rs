@@ -55,8 +55,9 @@ pub(crate) fn prewrite(command: &Prewrite, computed: Option<TimeStamp>, view: &d
         return Ok((answer_again(command, &repeated), WriteBatch::new()));
     }
     let held = open.iter().filter_map(|(_, held)| held.as_ref());
-    // Readers may have pushed a pessimistic lock.
-    let computed = computed.map(|ts| held.map(|lock| lock.min_commit_ts).fold(ts, TimeStamp::max));
+    // Readers may have pushed a pessimistic lock, and it may have been taken above a commit that its transaction has seen.
+    let lowest = |lock: &Lock| lock.min_commit_ts.max(lock.for_update_ts.next());
+    let computed = computed.map(|ts| held.map(lowest).fold(ts, TimeStamp::max));
     let too_late = |ts: &TimeStamp| !command.max_commit_ts.is_zero() && *ts > command.max_commit_ts;
     let first_declined = repeated.iter().any(|found| matches!(found, Found::Prewritten { async_commit: None }));
     let computed = computed.filter(|ts| !too_late(ts) && !first_declined);
@@ -118,6 +119,10 @@ fn check_command(command: &Prewrite) -> Result<(), ActionFailure> {
     if command.is_pessimistic() && command.for_update_ts < command.start_ts {
         return abort("the for-update timestamp is below the start timestamp");
     }
+    // A commit timestamp that is computed is above both: nothing could ever be written to the keys again.
+    if command.for_update_ts.is_max() || command.min_commit_ts.is_max() {
+        return abort("a prewrite with a for-update or minimum commit timestamp that no placement driver hands out");
+    }
     let distinct: BTreeSet<&Bytes> = command.mutations.iter().map(|mutation| &mutation.key).collect();
     if distinct.len() != command.mutations.len() {
         return abort("a key appears twice in one prewrite");
@@ -131,7 +136,7 @@ fn check_key(command: &Prewrite, mutation: &Mutation, reader: &MvccReader<'_>) -
     let held = match reader.lock(key)? {
         Some(lock) if lock.start_ts != command.start_ts => {
             // Its own lock may have become a commit before the other transaction came.
-            if must_hold && let TxnRecord::Committed { commit_ts } = reader.record_of(key, command.start_ts)? {
+            if let TxnRecord::Committed { commit_ts } = reader.record_of(key, command.start_ts)? {
                 return Ok(Found::Committed { commit_ts });
             }
             return Err(if must_hold {

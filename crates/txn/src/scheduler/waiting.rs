@@ -17,8 +17,8 @@ pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 enum Waited {
     /// It tries again.
     Turn(Turn),
-    /// Its time is over.
-    TimeOver,
+    /// It looks once more, and does not wait again: its time is over, or a first try of the same request has the lock.
+    Over,
     /// The wait would never end.
     Deadlock(KeyError),
 }
@@ -49,7 +49,13 @@ impl<R: Replicated> Scheduler<R> {
             let Blocked { key, holder, errors, held } =
                 match self.try_lock(context, &command, turn.as_ref(), wait_max.is_some()).await? {
                     Ok(answer) => {
-                        turn.as_mut().into_iter().for_each(Turn::locked);
+                        // With `lock_only_if_exists` the key may be as free as before: then the next one has the turn.
+                        let takes = |found: &LockedKey| found.exists || !command.lock_only_if_exists;
+                        let of_turn = |turn: &&mut Turn| {
+                            let mut keys = command.keys.iter().zip(&answer);
+                            keys.any(|(key, found)| turn.is_of(&key.key) && takes(found))
+                        };
+                        turn.as_mut().filter(of_turn).into_iter().for_each(Turn::locked);
                         return Ok(answer);
                     }
                     Err(blocked) => blocked,
@@ -63,7 +69,7 @@ impl<R: Replicated> Scheduler<R> {
             drop(held); // Only now: a release before this would not have been noticed.
             match self.wait(wait, command.start_ts, &key, holder, limit).await {
                 Waited::Turn(next) => turn = Some(next),
-                Waited::TimeOver => wait_max = None,
+                Waited::Over => wait_max = None,
                 Waited::Deadlock(error) => return Err(error.into()),
             }
         }
@@ -124,12 +130,13 @@ impl<R: Replicated> Scheduler<R> {
             let ends = select(deadlock, &mut *time_over);
             match select(&mut wait, ends).await {
                 Either::Left((News::Turn(turn), _)) => return Waited::Turn(turn),
+                Either::Left((News::Holder(Some(own)), _)) if own == waiter => return Waited::Over,
                 Either::Left((News::Holder(changed), _)) => holder = changed,
                 Either::Right((Either::Left((wait_chain, _)), _)) => {
                     let waits_for = holder.unwrap_or_default();
                     return Waited::Deadlock(KeyError::Deadlock { waits_for, key: key.clone(), wait_chain });
                 }
-                Either::Right((Either::Right(_), _)) => return Waited::TimeOver,
+                Either::Right((Either::Right(_), _)) => return Waited::Over,
             }
         }
     }
