@@ -67,9 +67,9 @@ async fn replicas_serve_the_past_alone_and_the_present_with_their_leader() {
                 value.checked_sub(1).map(|value| value.to_string().into_bytes())
             );
         }
-        let reads = 2 * commits.len() as u64;
-        if sum(&cluster, "kontiki_reads_stale_total") == served + reads {
-            assert_eq!(sum(&cluster, "kontiki_reads_stale_refused_total"), refused);
+        if sum(&cluster, "kontiki_reads_stale_refused_total") == refused {
+            // A scan visits the empty region at the end, too.
+            assert_eq!(sum(&cluster, "kontiki_reads_stale_total"), served + 3 * commits.len() as u64);
             break;
         }
         assert!(Instant::now() < deadline, "replicas never served them all");
