@@ -126,8 +126,8 @@ impl GroupLogs {
     }
 }
 
-/// What an open reads is relied on from then on, and older files are removed because of it. A process that was killed, or
-/// whose sync failed, may have left names that a power loss would take away.
+/// What an open reads is relied on from then on, and older files are removed because of it. A process that was killed,
+/// or whose sync failed, may have left names that a power loss would take away.
 fn make_names_durable(fs: &dyn Fs, data_dir: &Path, directory: &Path) -> Result<()> {
     for folder in [data_dir, directory] {
         fs.sync_dir(folder).map_err(|error| failed(folder, &error))?;
