@@ -296,7 +296,7 @@ fn entries_keep_their_expiry() {
     let expected = [(DEFAULT, "k"), (DEFAULT, "k1 k2 l m o"), (DEFAULT, "p"), (TXN_WRITE, "k3")];
     assert_eq!(frames, expected.map(|(family, keys)| (family, keys.to_owned())));
     // Kind, length, checksum; then family, key, expiry, value.
-    let golden = "04 06000000 d0c1eb2b 05 026b33 a01f 00";
+    let golden = "04 08000000 f90a393b f27f 026b33 a01f 00";
     let golden: Vec<u8> = golden.split(' ').flat_map(hex).collect();
     let end = frame::HEAD_BYTES + 20;
     let last = &bytes[bytes.len() - end - golden.len()..bytes.len() - end];

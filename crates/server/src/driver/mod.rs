@@ -28,7 +28,7 @@
 //!    removing it from there answers it.
 //! 4. Placement is asked only under a lease (or after a barrier) that was checked after the call arrived.
 //! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent; but if it is one of the
-//!    engine, orders to others to take the leadership over ([`Driver::stop`]).
+//!    engine, orders to others to take the leadership over (`Driver::stop`).
 
 mod arrivals;
 mod calls;
