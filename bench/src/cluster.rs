@@ -1,12 +1,11 @@
 //! Raw put and get on three local nodes, at several numbers of clients, with the disk's flush latency for comparison.
 
+use crate::load::{Plan, Work};
 use crate::nodes::Nodes;
-use crate::{data, disk, report};
-use kontiki_client::{Client, RawClient};
+use crate::{disk, load, report};
+use kontiki_client::Client;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -33,72 +32,11 @@ pub struct Arguments {
     keys: u64,
 }
 
-/// One measurement: rate, and every latency.
-pub struct Outcome {
-    pub per_second: f64,
-    pub latencies: Vec<Duration>,
-    pub cpu_us_per_operation: f64,
-}
-
-/// What the clients do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    Put,
-    Get,
-}
-
-struct Load {
-    work: Work,
-    keys: u64,
-    value_bytes: usize,
-    end: Instant,
-    next: AtomicU64,
-}
-
-async fn client_task(client: Arc<RawClient>, load: Arc<Load>) -> Vec<Duration> {
-    let mut latencies = Vec::new();
-    while Instant::now() < load.end {
-        let index = data::scatter(load.next.fetch_add(1, Ordering::Relaxed)) % load.keys;
-        let (key, value) = (data::key(index).to_vec(), data::value(index, load.value_bytes));
-        let start = Instant::now();
-        match load.work {
-            Work::Put => client.put(key, value).await.expect("put"),
-            Work::Get => {
-                let found = client.get(key).await.expect("get");
-                assert!(found.as_deref() == Some(&value[..]), "wrong answer for key {index}");
-            }
-        }
-        latencies.push(start.elapsed());
-    }
-    latencies
-}
-
-async fn measure(nodes: &Nodes, client: &Arc<RawClient>, arguments: &Arguments, work: Work, clients: usize) -> Outcome {
-    let start = Instant::now();
-    let load = Arc::new(Load {
-        work,
-        keys: arguments.keys,
-        value_bytes: arguments.value,
-        end: start + Duration::from_secs_f64(arguments.seconds),
-        next: AtomicU64::new(0),
-    });
-    let cpu_before = nodes.cpu_seconds();
-    let tasks: Vec<_> = (0..clients).map(|_| tokio::spawn(client_task(client.clone(), load.clone()))).collect();
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await.expect("no client fails"));
-    }
-    let operations = latencies.len() as f64;
-    let cpu_us_per_operation = (nodes.cpu_seconds() - cpu_before) * 1e6 / operations;
-    Outcome { per_second: operations / start.elapsed().as_secs_f64(), latencies, cpu_us_per_operation }
-}
-
 async fn all(arguments: &Arguments) {
     let nodes = Nodes::start(&arguments.binary, arguments.nodes);
-    let client = Arc::new(Client::connect(nodes.endpoints()).await.expect("connects").raw());
-    for index in 0..arguments.keys {
-        client.put(data::key(index).to_vec(), data::value(index, arguments.value)).await.expect("preload");
-    }
+    let client = Client::connect(nodes.endpoints()).await.expect("connects").raw();
+    let plan = Plan { keys: arguments.keys, value_bytes: arguments.value, seconds: arguments.seconds };
+    load::preload(&client, plan).await;
     let mut cases: Vec<(Work, usize, Vec<f64>, Vec<Duration>, Vec<f64>)> = Vec::new();
     for work in [Work::Put, Work::Get] {
         cases.extend(arguments.clients.iter().map(|&clients| (work, clients, vec![], vec![], vec![])));
@@ -107,7 +45,7 @@ async fn all(arguments: &Arguments) {
     for _ in 0..arguments.rounds {
         flushes.extend(disk::sync_latencies(nodes.data_dir(), 500, false));
         for (work, clients, rates, latencies, cpu) in &mut cases {
-            let outcome = measure(&nodes, &client, arguments, *work, *clients).await;
+            let outcome = load::measure(&client, *work, *clients, plan, || nodes.cpu_seconds()).await;
             rates.push(outcome.per_second);
             latencies.extend(outcome.latencies);
             cpu.push(outcome.cpu_us_per_operation);

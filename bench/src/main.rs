@@ -11,6 +11,7 @@ mod embedded;
 mod engines;
 mod etcd;
 mod failover;
+mod load;
 mod nodes;
 mod regions;
 mod report;

@@ -5,15 +5,14 @@ pub mod echo;
 mod nodes;
 mod wire;
 
+use crate::load::{Plan, Target, Work};
 use crate::nodes::{Nodes, cpu_seconds_of, free_addresses};
-use crate::{data, disk, report};
+use crate::{disk, load, report};
 use echo::EchoServer;
 use kontiki_client::{Client, RawClient};
 pub use nodes::{Etcd, EtcdWriter};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tonic::transport::Channel;
 use wire::{Echo, PutRequest, PutResponse, RangeRequest, RangeResponse};
 
@@ -42,12 +41,6 @@ pub struct Arguments {
     keys: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Work {
-    Put,
-    Get,
-}
-
 /// Who does the work.
 #[derive(Clone)]
 enum Store {
@@ -57,7 +50,7 @@ enum Store {
     Echo(Channel),
 }
 
-impl Store {
+impl Target for Store {
     async fn put(&self, key: Vec<u8>, value: Vec<u8>) {
         match self {
             Store::Kontiki(client) => client.put(key, value).await.expect("put"),
@@ -83,29 +76,6 @@ impl Store {
         };
         assert!(found.as_deref() == Some(expected), "wrong answer");
     }
-}
-
-struct Load {
-    work: Work,
-    keys: u64,
-    value_bytes: usize,
-    end: Instant,
-    next: AtomicU64,
-}
-
-async fn client_task(store: Store, load: Arc<Load>) -> Vec<Duration> {
-    let mut latencies = Vec::new();
-    while Instant::now() < load.end {
-        let index = data::scatter(load.next.fetch_add(1, Ordering::Relaxed)) % load.keys;
-        let (key, value) = (data::key(index).to_vec(), data::value(index, load.value_bytes));
-        let start = Instant::now();
-        match load.work {
-            Work::Put => store.put(key, value).await,
-            Work::Get => store.get(key, &value).await,
-        }
-        latencies.push(start.elapsed());
-    }
-    latencies
 }
 
 /// The figures of one kind of work by one store.
@@ -149,35 +119,20 @@ impl Parties {
         }
     }
 
-    async fn measure(&self, store: usize, work: Work, clients: usize, arguments: &Arguments, into: &mut Figures) {
-        let start = Instant::now();
-        let load = Arc::new(Load {
-            work,
-            keys: arguments.keys,
-            value_bytes: arguments.value,
-            end: start + Duration::from_secs_f64(arguments.seconds),
-            next: AtomicU64::new(0),
-        });
-        let before = self.cpu_seconds(store);
-        let spawn = |_| tokio::spawn(client_task(self.stores[store].clone(), load.clone()));
-        let tasks: Vec<_> = (0..clients).map(spawn).collect();
-        let mut latencies = Vec::new();
-        for task in tasks {
-            latencies.extend(task.await.expect("no client fails"));
-        }
-        let operations = latencies.len() as f64;
-        into.rates.push(operations / start.elapsed().as_secs_f64());
-        into.cpu_us.push((self.cpu_seconds(store) - before) * 1e6 / operations);
-        into.latencies.extend(latencies);
+    async fn measure(&self, store: usize, work: Work, clients: usize, plan: Plan, into: &mut Figures) {
+        let cpu_seconds = || self.cpu_seconds(store);
+        let outcome = load::measure(&self.stores[store], work, clients, plan, cpu_seconds).await;
+        into.rates.push(outcome.per_second);
+        into.cpu_us.push(outcome.cpu_us_per_operation);
+        into.latencies.extend(outcome.latencies);
     }
 }
 
 async fn all(arguments: &Arguments) {
     let parties = Parties::start(arguments).await;
+    let plan = Plan { keys: arguments.keys, value_bytes: arguments.value, seconds: arguments.seconds };
     for store in &parties.stores[..ECHO] {
-        for index in 0..arguments.keys {
-            store.put(data::key(index).to_vec(), data::value(index, arguments.value)).await;
-        }
+        load::preload(store, plan).await;
     }
     let cases: Vec<_> =
         [Work::Put, Work::Get].iter().flat_map(|work| arguments.clients.iter().map(|count| (*work, *count))).collect();
@@ -189,7 +144,7 @@ async fn all(arguments: &Arguments) {
             let count = if *work == Work::Put { ECHO } else { ECHO + 1 };
             for turn in 0..count {
                 let store = (turn + round) % count;
-                parties.measure(store, *work, *clients, arguments, &mut into[store]).await;
+                parties.measure(store, *work, *clients, plan, &mut into[store]).await;
             }
         }
     }
