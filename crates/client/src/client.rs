@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::transport::{Grpc, Transport};
+use crate::tso::LOGICAL_BITS;
 use crate::txn::{LockResolver, Snapshot, Transaction};
 use crate::{Error, Options, RawClient, Result};
 use bytes::Bytes;
@@ -10,9 +11,6 @@ use kontiki_proto::calls::{GetAllStores, ScanRegions};
 use kontiki_proto::pdpb;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bits of a timestamp below its milliseconds.
-const LOGICAL_BITS: u32 = 18;
 
 /// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime, unless
 /// it is made for another [`Transport`].

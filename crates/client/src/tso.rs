@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Callers served by one message; also the length of their queue.
 const BATCH_MAX: usize = 1024;
-const LOGICAL_BITS: u32 = 18;
+/// Bits of a timestamp below its milliseconds.
+pub(crate) const LOGICAL_BITS: u32 = 18;
 
 type Waiter = oneshot::Sender<Result<u64, String>>;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Lock, LockKind};
+use crate::testing::lock_in_memory;
 use bytes::Bytes;
 
 #[test]
@@ -15,18 +15,7 @@ fn the_newest_read_is_remembered_but_never_max() {
 fn a_round_is_above_what_was_computed_and_below_what_will_be() {
     let manager = ConcurrencyManager::new();
     assert_eq!(manager.begin_round(TimeStamp(20)), None);
-    let lock = |start_ts: u64| Lock {
-        kind: LockKind::Put,
-        start_ts: TimeStamp(start_ts),
-        primary: "p".into(),
-        ttl_ms: 3000,
-        short_value: None,
-        for_update_ts: TimeStamp::ZERO,
-        min_commit_ts: TimeStamp(manager.max_ts().0 + 1),
-        txn_size: 1,
-        use_async_commit: true,
-        secondaries: Vec::new(),
-    };
+    let lock = |start_ts| lock_in_memory(start_ts, manager.max_ts().0 + 1);
     let (commit_ts, guard) = manager.memory_locks().enter(&[Bytes::from("a")], || Some(lock(5))).expect("entered");
     assert_eq!(commit_ts, TimeStamp(21), "above the round");
     let (_, newer) = manager.memory_locks().enter(&[Bytes::from("b")], || Some(lock(9))).expect("entered");

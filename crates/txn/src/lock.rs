@@ -93,6 +93,13 @@ const FLAG_ASYNC: u8 = 1;
 const FLAG_SHORT_VALUE: u8 = 2;
 
 impl Lock {
+    /// The lowest timestamp at which its transaction may commit: what readers have pushed it to, and above what a
+    /// pessimistic lock has seen, which was committed at its for-update timestamp or before.
+    pub(crate) fn lowest_commit_ts(&self) -> TimeStamp {
+        let seen = if self.for_update_ts.is_zero() { TimeStamp::ZERO } else { self.for_update_ts.next() };
+        self.min_commit_ts.max(seen)
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         assert!(

@@ -1,20 +1,6 @@
 use super::*;
-use crate::{ConcurrencyManager, LockKind};
-
-fn lock(start_ts: u64, min_commit_ts: u64) -> Lock {
-    Lock {
-        kind: LockKind::Put,
-        start_ts: TimeStamp(start_ts),
-        primary: "p".into(),
-        ttl_ms: 3000,
-        short_value: None,
-        for_update_ts: TimeStamp::ZERO,
-        min_commit_ts: TimeStamp(min_commit_ts),
-        txn_size: 1,
-        use_async_commit: true,
-        secondaries: Vec::new(),
-    }
-}
+use crate::ConcurrencyManager;
+use crate::testing::lock_in_memory as lock;
 
 #[test]
 fn a_lock_in_memory_blocks_reads_that_could_see_its_commit() {

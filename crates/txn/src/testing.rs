@@ -3,8 +3,8 @@
 use crate::action::ActionResult;
 use crate::error::ActionFailure;
 use crate::{
-    Assertion, AssertionLevel, BatchRollback, Commit, KeyError, Leadership, Mutation, MutationOp, PessimisticAction,
-    Prewrite, Prewritten, ReadOptions, Replicated, TimeStamp, action, read,
+    Assertion, AssertionLevel, BatchRollback, Commit, KeyError, Leadership, Lock, LockKind, Mutation, MutationOp,
+    PessimisticAction, Prewrite, Prewritten, ReadOptions, Replicated, TimeStamp, action, read,
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -26,6 +26,22 @@ type Map = BTreeMap<(Family, Bytes), Bytes>;
 /// The result of a read that does not yield.
 pub(crate) fn ready<T>(read: impl Future<Output = T>) -> T {
     read.now_or_never().expect("nothing to wait for")
+}
+
+/// The lock of a transaction that computes its commit timestamp.
+pub(crate) fn lock_in_memory(start_ts: u64, min_commit_ts: u64) -> Lock {
+    Lock {
+        kind: LockKind::Put,
+        start_ts: TimeStamp(start_ts),
+        primary: "p".into(),
+        ttl_ms: 3000,
+        short_value: None,
+        for_update_ts: TimeStamp::ZERO,
+        min_commit_ts: TimeStamp(min_commit_ts),
+        txn_size: 1,
+        use_async_commit: true,
+        secondaries: Vec::new(),
+    }
 }
 
 /// A state of the store; also the store itself. Cloning is a snapshot.

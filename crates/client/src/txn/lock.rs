@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::keys::Mode;
 use crate::reply::error_of;
 use crate::transport::Transport;
+use crate::tso::LOGICAL_BITS;
 use bytes::Bytes;
 use kontiki_env::KeyText;
 use kontiki_proto::calls::{KvCheckSecondaryLocks, KvCheckTxnStatus, KvResolveLock};
@@ -18,7 +19,6 @@ use std::sync::Arc;
 const DECIDED_MAX: usize = 2048;
 /// From this number of keys on, all of a transaction's locks in a region are resolved at once.
 const LARGE_TXN_KEYS: u64 = 16;
-const LOGICAL_BITS: u32 = 18;
 
 /// The state of a lock after it was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use crate::record::{Place, synced};
 use crate::{Done, FileOptions, LogChoice, LogUsage, RaftLog};
 use bytes::Bytes;
 use error::failed;
-use kontiki_engine::{Commit, Db, Error, ErrorKind, Result, StreamContents, StreamId, StreamOp};
+use kontiki_engine::{Commit, Db, Error, ErrorKind, Result, StreamContents, StreamHead, StreamId, StreamOp};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
@@ -274,6 +274,10 @@ impl RaftLog for GroupLogs {
     fn entries(&self, id: StreamId, range: Range<u64>) -> Result<Vec<Bytes>> {
         let located = self.inner.set.lock().locate(id, range)?;
         located.read()
+    }
+
+    fn heads(&self) -> Result<Vec<(StreamId, StreamHead)>> {
+        Ok(self.inner.set.lock().heads())
     }
 
     fn submit(&self, commit: Commit, done: Done) {

@@ -8,7 +8,7 @@ use super::read::Located;
 use crate::ops::{Bounds, put_append, put_state, put_truncate};
 use crate::planted::{self, Bug};
 use crate::{FileOptions, LogUsage, ops};
-use kontiki_engine::{Result, StreamContents, StreamId, StreamOp};
+use kontiki_engine::{Result, StreamContents, StreamHead, StreamId, StreamOp};
 use kontiki_env::fs::{File, Fs, OpenMode};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -76,6 +76,15 @@ impl GroupSet {
 
     pub fn ids(&self) -> Vec<StreamId> {
         self.groups.keys().copied().collect()
+    }
+
+    /// What is known without a read.
+    pub fn heads(&self) -> Vec<(StreamId, StreamHead)> {
+        let head = |group: &Group| {
+            let Bounds { truncated_through, last_index } = group.bounds();
+            StreamHead { truncated_through, state: group.state.clone(), last_index }
+        };
+        self.groups.iter().map(|(id, group)| (*id, head(group))).collect()
     }
 
     pub fn bounds(&self, id: StreamId) -> Bounds {

@@ -79,23 +79,22 @@ impl Driver {
             }
             return;
         }
-        let edge = WaitFor { waiter: TimeStamp(wait.waiter), holder: TimeStamp(wait.holder), key: wait.key };
-        if wait.has_ended {
+        let Wait { number, store, has_ended, .. } = wait;
+        let edge = edge(wait);
+        if has_ended {
             return self.deadlocks.graph.remove(&edge);
         }
         if let Some(chain) = self.deadlocks.graph.add(edge, now.monotonic) {
             let chain = chain.into_iter().map(|wait| wire(wait, 0, false)).collect();
-            let bytes = encode(Body::CircleFound(CircleFound { number: wait.number, chain }));
-            self.outbound.push(Outbound::Message { to: StoreId(wait.store), bytes });
+            let bytes = encode(Body::CircleFound(CircleFound { number, chain }));
+            self.outbound.push(Outbound::Message { to: StoreId(store), bytes });
         }
     }
 
     /// A wait of this node closes a circle.
     pub(super) fn circle_found(&mut self, circle: CircleFound) {
         if let Some(asked) = self.deadlocks.asked.remove(&circle.number) {
-            let wait =
-                |wait: Wait| WaitFor { waiter: TimeStamp(wait.waiter), holder: TimeStamp(wait.holder), key: wait.key };
-            let _ = asked.found.send(circle.chain.into_iter().map(wait).collect()); // It may have ended.
+            let _ = asked.found.send(circle.chain.into_iter().map(edge).collect()); // It may have ended.
         }
     }
 
@@ -114,4 +113,8 @@ impl Driver {
 fn wire(wait: WaitFor, number: u64, has_ended: bool) -> Wait {
     let (waiter, holder) = (wait.waiter.0, wait.holder.0);
     Wait { number, store: 0, waiter, holder, key: wait.key, has_ended, hops: 0 }
+}
+
+fn edge(wait: Wait) -> WaitFor {
+    WaitFor { waiter: TimeStamp(wait.waiter), holder: TimeStamp(wait.holder), key: wait.key }
 }

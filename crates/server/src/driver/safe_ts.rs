@@ -34,9 +34,10 @@ impl Driver {
     pub(super) fn find_oldest_locks(&mut self, mut tasks: Vec<SafeTsTask>) {
         // In this order, as a read does it: no transaction chooses a commit timestamp at or below the round's any more;
         // one that has chosen one before is on its way, or its lock is in the view.
-        for task in &mut tasks {
-            let lowest = self.shared.concurrency.begin_round(TimeStamp(task.ts));
-            if let Some(lowest) = lowest.filter(|_| !planted::is_set(Bug::SafeTsPastLocks)) {
+        let Some(newest) = tasks.iter().map(|task| task.ts).max() else { return };
+        let lowest = self.shared.concurrency.begin_round(TimeStamp(newest));
+        if let Some(lowest) = lowest.filter(|_| !planted::is_set(Bug::SafeTsPastLocks)) {
+            for task in &mut tasks {
                 task.ts = task.ts.min(lowest.0.saturating_sub(1));
             }
         }

@@ -1,9 +1,8 @@
 //! Stores of other releases, over loopback: one of the release before, in both directions, and one that is too new.
 
-use crate::transport::tests::{CLUSTER, Node, until};
-use crate::transport::{Identity, Transport, TransportMetrics, TransportOptions, Versions};
+use crate::transport::tests::{CLUSTER, Node, transport_of as transport, until};
+use crate::transport::{TransportMetrics, Versions};
 use bytes::Bytes;
-use kontiki_env::Env;
 use kontiki_env::testing::read_golden;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
@@ -11,11 +10,9 @@ use kontiki_proto::internal::*;
 use kontiki_raftstore::StoreId;
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -47,20 +44,6 @@ impl Peer for Before {
     ) -> Result<Response<SnapshotProgressReply>, Status> {
         Err(Status::unimplemented("unknown call"))
     }
-}
-
-fn transport(address: String, versions: Versions, metrics: &TransportMetrics) -> Transport {
-    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions };
-    let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address)]);
-    let on_failure = Arc::new(|_, _: &str| ());
-    Transport::start(
-        identity,
-        &addresses,
-        Handle::current(),
-        metrics.clone(),
-        on_failure,
-        TransportOptions::new(Env::real().clock),
-    )
 }
 
 /// What the release before has sent, byte for byte.

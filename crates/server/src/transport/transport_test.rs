@@ -130,8 +130,13 @@ impl Node {
 }
 
 pub(super) fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
-    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions: Versions::OWN };
-    let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
+    transport_of(address.to_string(), Versions::OWN, metrics)
+}
+
+/// Of a release that knows these versions.
+pub(super) fn transport_of(address: String, versions: Versions, metrics: &TransportMetrics) -> Transport {
+    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1), versions };
+    let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address)]);
     let on_failure = Arc::new(|_, _: &str| {});
     Transport::start(
         identity,

@@ -59,9 +59,7 @@ fn commit_lock(
     commit_ts: TimeStamp,
 ) -> Result<(), ActionFailure> {
     assert!(commit_ts > lock.start_ts, "checked when the command came in");
-    // What a pessimistic lock has seen was committed at its for-update timestamp or before.
-    let seen = if lock.for_update_ts.is_zero() { TimeStamp::ZERO } else { lock.for_update_ts.next() };
-    let min_commit_ts = lock.min_commit_ts.max(seen);
+    let min_commit_ts = lock.lowest_commit_ts();
     if commit_ts < min_commit_ts && !planted::is_set(Bug::CommitBelowMinimum) {
         return Err(KeyError::CommitTsExpired {
             start_ts: lock.start_ts,

@@ -55,9 +55,7 @@ pub(crate) fn prewrite(command: &Prewrite, computed: Option<TimeStamp>, view: &d
         return Ok((answer_again(command, &repeated), WriteBatch::new()));
     }
     let held = open.iter().filter_map(|(_, held)| held.as_ref());
-    // Readers may have pushed a pessimistic lock, and it may have been taken above a commit that its client has seen.
-    let lowest = |lock: &Lock| lock.min_commit_ts.max(lock.for_update_ts.next());
-    let computed = computed.map(|ts| held.map(lowest).fold(ts, TimeStamp::max));
+    let computed = computed.map(|ts| held.map(Lock::lowest_commit_ts).fold(ts, TimeStamp::max));
     let too_late = |ts: &TimeStamp| !command.max_commit_ts.is_zero() && *ts > command.max_commit_ts;
     let first_declined = repeated.iter().any(|found| matches!(found, Found::Prewritten { async_commit: None }));
     let computed = computed.filter(|ts| !too_late(ts) && !first_declined);
