@@ -1,13 +1,17 @@
 //! Comparisons of Kontiki with its peers on the same work, in one interleaved run. Every answer is checked.
-//! The commands behind docs/benchmarks.md; build with `cargo run --release -- --help` in this folder.
+//! The commands behind docs/benchmarks.md; build with `cargo run --release -- --help` in this folder. Without the
+//! feature `peers` the commands that compare engines are not there, nor the engines.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a benchmark measures the machine itself
 
 mod catch_up;
 mod cluster;
 mod data;
+#[cfg(feature = "peers")]
 mod dead;
 mod disk;
+#[cfg(feature = "peers")]
 mod embedded;
+#[cfg(feature = "peers")]
 mod engines;
 mod etcd;
 mod failover;
@@ -16,6 +20,7 @@ mod nodes;
 mod regions;
 mod report;
 mod scans;
+#[cfg(feature = "peers")]
 mod transact;
 
 use clap::{Parser, Subcommand};
@@ -30,10 +35,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Kontiki, RocksDB, fjall, redb and LMDB, embedded.
+    #[cfg(feature = "peers")]
     Embedded(embedded::Arguments),
     /// Tables of figures that `embedded --json` recorded.
+    #[cfg(feature = "peers")]
     Report(embedded::ReportArguments),
     /// One group of `embedded` with one engine.
+    #[cfg(feature = "peers")]
     #[command(hide = true)]
     EmbeddedChild(embedded::ChildArguments),
     /// Raw put and get on three local nodes, with the disk's flush latency for comparison.
@@ -52,8 +60,10 @@ enum Command {
     /// Gets concurrently with clients that scan everything.
     Scans(scans::Arguments),
     /// Transactions that all update one key, compared with the same behind one mutex, and with redb.
+    #[cfg(feature = "peers")]
     Transact(transact::Arguments),
     /// A queue, seeks after many deletes, many deleted ranges.
+    #[cfg(feature = "peers")]
     Dead(dead::Arguments),
     /// The disk alone: fdatasync latency of small appends.
     Disk(disk::Arguments),
@@ -65,8 +75,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
     match Arguments::parse().command {
+        #[cfg(feature = "peers")]
         Command::Embedded(arguments) => embedded::run(&arguments),
+        #[cfg(feature = "peers")]
         Command::Report(arguments) => embedded::report(&arguments),
+        #[cfg(feature = "peers")]
         Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Etcd(arguments) => etcd::run(&arguments),
@@ -75,7 +88,9 @@ fn main() {
         Command::Failover(arguments) => failover::run(&arguments),
         Command::CatchUp(arguments) => catch_up::run(&arguments),
         Command::Scans(arguments) => scans::run(&arguments),
+        #[cfg(feature = "peers")]
         Command::Transact(arguments) => transact::run(&arguments),
+        #[cfg(feature = "peers")]
         Command::Dead(arguments) => dead::run(&arguments),
         Command::Disk(arguments) => disk::run(&arguments),
     }

@@ -4,7 +4,8 @@
 //! what delays the regions that the store leads. Times are averaged over short windows. A window is *slow* if its
 //! average is above a limit, which is a multiple of what the other stores need, and never below a minimum. After some
 //! slow windows in a row the log is slow, and after many windows with half of the limit at most, and no slow one among
-//! them, it is not any more. Windows without a write do not count.
+//! them, it is not any more. Windows without a write do not count; after as many in a row, what was measured before
+//! them says nothing any more, and other stores do not compare themselves with it.
 //!
 //! *Why a comparison:* a limit in milliseconds alone takes a cluster of disks for slow that are all alike, or all busy,
 //! and does not see a fast disk that became ten times slower. The others count as what at least half of them need, so
@@ -22,6 +23,8 @@ pub(crate) struct LogSpeed {
     total: Duration,
     /// The average of the last windows with a write, the newer ones with more weight.
     average: Option<Duration>,
+    /// Windows without a write, in a row.
+    idle_windows: u32,
     /// In a row.
     slow_windows: u32,
     /// Since the last slow one.
@@ -38,7 +41,7 @@ impl LogSpeed {
         self.is_slow
     }
 
-    /// How long a write takes, as of the last windows; `None` before the first write.
+    /// How long a write takes, as of the last windows; `None` before the first write, and long after the last one.
     pub fn average(&self) -> Option<Duration> {
         self.average
     }
@@ -62,7 +65,12 @@ impl LogSpeed {
         if let Some(waiting) = waiting.filter(|waiting| *waiting >= self.bounds.window) {
             (writes, total) = (writes + 1, total + waiting);
         }
-        let Some(time) = total.checked_div(writes) else { return false };
+        let Some(time) = total.checked_div(writes) else {
+            self.idle_windows = self.idle_windows.saturating_add(1);
+            self.average.take_if(|_| self.idle_windows >= self.bounds.fast_windows);
+            return false;
+        };
+        self.idle_windows = 0;
         self.average = Some(self.average.map_or(time, |before| (before + time) / 2));
         let before = self.is_slow;
         match self.limit(others) {

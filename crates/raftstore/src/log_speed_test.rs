@@ -47,6 +47,20 @@ fn some_slow_windows_in_a_row_make_it_slow_and_more_fast_ones_end_that() {
 }
 
 #[test]
+fn what_was_measured_long_ago_is_not_reported() {
+    let mut log = Log::new();
+    log.window(&[90], &[10, 10]);
+    assert!((0..3).all(|_| !log.window(&[], &[10, 10])));
+    assert_eq!(log.speed.average(), Some(90 * MS));
+    log.window(&[12], &[10, 10]);
+    assert_eq!(log.speed.average(), Some(51 * MS), "a write begins the count again");
+    assert!((0..4).all(|_| !log.window(&[], &[10, 10])));
+    assert_eq!(log.speed.average(), None);
+    log.window(&[8], &[10, 10]);
+    assert_eq!(log.speed.average(), Some(8 * MS), "nothing of what was before");
+}
+
+#[test]
 fn windows_without_a_write_do_not_count() {
     let mut log = Log::new();
     for _ in 0..2 {

@@ -13,6 +13,7 @@ mod changes;
 mod consistency;
 mod entries;
 mod flow;
+mod gather;
 mod hibernate;
 mod lag;
 mod leader_transfer;
@@ -112,6 +113,7 @@ pub(crate) struct Peer {
     published: Option<Publication>,
 
     queue: Vec<Queued>,
+    gathering: gather::Gathering,
     proposals: VecDeque<Proposed>,
     /// Bytes of `queue`, `proposals`, and of proposals whose apply is not visible yet.
     unapplied_bytes: usize,
@@ -176,6 +178,8 @@ pub(crate) struct Recovered {
     pub made_by: u64,
     /// Entries of the log above `applied` that matter before they are handed out.
     pub noted: Vec<(u64, noted::Noted)>,
+    /// Another number at each start.
+    pub random: u64,
 }
 
 impl Peer {
@@ -201,6 +205,7 @@ impl Peer {
             slot,
             published: None,
             queue: Vec::new(),
+            gathering: gather::Gathering::default(),
             proposals: VecDeque::new(),
             unapplied_bytes: 0,
             outstanding: VecDeque::new(),
@@ -216,7 +221,7 @@ impl Peer {
             promise: promise::Promise::recovered(recovered.promised, planted),
             campaigned_for: None,
             reads: reads::Reads::default(),
-            replica_reads: replica_reads::ReplicaReads::default(),
+            replica_reads: replica_reads::ReplicaReads::new(recovered.random),
             safe_ts: safe_ts::SafeTs::default(),
             hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,

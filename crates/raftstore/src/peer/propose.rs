@@ -139,10 +139,11 @@ impl Peer {
         RegionError::ServerIsBusy { region: self.region.id, reason: reason.to_owned() }
     }
 
-    /// Appends what is queued, as one group of at most the size of the largest proposal (or one proposal). The rest
-    /// waits for the next poll, so that no persist grows without bound.
+    /// Appends what is queued, unless it waits for more ([`super::gather`]), as one group of at most the size of the
+    /// largest proposal (or one proposal). The rest waits for the next poll, so that no persist grows without bound.
     pub(super) fn flush_proposals(&mut self, out: &mut Outbox) {
-        if self.queue.is_empty() {
+        self.measure_round(out.now);
+        if self.queue.is_empty() || self.gathers() {
             return;
         }
         let mut bytes = 0;
@@ -172,11 +173,12 @@ impl Peer {
             let ticket = Some(queued.ticket).filter(|_| !early);
             self.proposals.push_back(Proposed { index, term, ticket, bytes: queued.bytes });
         }
+        self.begin_round(out.now);
     }
 
-    /// Whether proposals wait for the next poll.
+    /// Whether proposals wait only for the next poll.
     pub fn has_queue(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() && !self.gathers()
     }
 
     /// What is queued never entered the log.

@@ -201,12 +201,12 @@ impl Peer {
         incoming.stage = Stage::Installed;
         self.slot.install_ended();
         let before = std::mem::replace(&mut self.region, Arc::new(incoming.file.region.clone()));
-        if before.epoch.version != self.region.epoch.version {
+        // Tables may have taken it in before this event came: then they are not reported again, and have no old range.
+        if before.epoch.version != self.region.epoch.version && self.flushed < snapshot.index {
             self.replaced.push_back((snapshot.index, before));
         }
         self.applied = Position { index: snapshot.index, term: snapshot.term };
         self.group.applied(snapshot.index);
-        // Tables may have taken it in before this event came.
         self.release_flushed_file(out);
     }
 

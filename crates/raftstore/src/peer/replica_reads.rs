@@ -44,6 +44,7 @@ pub(super) struct ReplicaReads {
     shows: Asking,
     /// By the index that must be applied here.
     confirmed: BTreeMap<u64, Vec<Ticket>>,
+    /// Numbers begin at a random one: an answer to an earlier process of this store may still be on its way.
     last_request: u64,
 }
 
@@ -61,6 +62,10 @@ impl Asking {
 }
 
 impl ReplicaReads {
+    pub fn new(random: u64) -> ReplicaReads {
+        ReplicaReads { last_request: random >> 1, ..ReplicaReads::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.reads.is_empty() && self.shows.is_empty() && self.confirmed.is_empty()
     }

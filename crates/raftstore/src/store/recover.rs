@@ -238,6 +238,7 @@ impl Store {
         let Beginning { incoming, applied, start } = self.beginning(id, &state, applied)?;
         let members = incoming.as_ref().map_or(&region, |incoming| &incoming.file.region);
         let rng = self.rng.child(&format!("region {id}"));
+        let random = rng.child("replica reads").next_u64();
         let counted = self.recovery.counted(members);
         if counted.peer(me.id).is_none() {
             return Err(damaged(id, "an unsafe recovery names this store as lost"));
@@ -251,7 +252,7 @@ impl Store {
         let promised = Duration::from_nanos(state.promised_ns);
         let made_by = state.made_by;
         let region = Arc::new(region);
-        Ok(Recovered { region, me, group, applied, incoming, promised, made_by, noted })
+        Ok(Recovered { region, me, group, applied, incoming, promised, made_by, noted, random })
     }
 }
 

@@ -81,6 +81,7 @@ pub fn small_config() -> Config {
         truncate_entries_min: 8,
         snapshot_idle_ticks: 50,
         hibernate_ticks: 0,
+        gather_round_max: Duration::ZERO,
         ..Config::default()
     }
 }
@@ -606,6 +607,30 @@ impl Cluster {
         self.regions().into_iter().map(replicas).find(|replicas| !are_equal(replicas))
     }
 
+    /// A line for each replica of each store.
+    fn overview(&self) -> String {
+        let stores = self.nodes.values().filter_map(|node| Some((node.id, node.store.as_ref()?)));
+        let lines = stores.flat_map(|(id, store)| {
+            store.status().into_iter().map(move |status| {
+                let region = &status.region;
+                format!(
+                    "store {} {} {:?}..{:?} version {} {:?}, leads {}, applied {} committed {} last {}",
+                    id.0,
+                    region.id,
+                    region.start_key,
+                    region.end_key,
+                    region.epoch.version,
+                    region.merges,
+                    status.leads,
+                    status.applied_index,
+                    status.committed_index,
+                    status.last_index
+                )
+            })
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Heals everything, waits until all replicas have applied everything, and compares them.
     #[track_caller]
     pub fn settle(&mut self) {
@@ -625,7 +650,7 @@ impl Cluster {
         self.put_anywhere(b"settled", b"yes");
         let end = self.now + Duration::from_secs(30);
         while let Some(replicas) = self.unequal() {
-            assert!(self.now < end, "replicas do not become equal: {replicas:#?}");
+            assert!(self.now < end, "replicas do not become equal: {replicas:#?}, of\n{}", self.overview());
             self.step();
         }
         let regions = self.regions().len();

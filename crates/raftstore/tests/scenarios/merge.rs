@@ -465,11 +465,17 @@ pub fn run(seed: u64, config: Config) -> Cluster {
     split::run_with(7_000 + seed, config, 14 * SECOND, 25, disturb)
 }
 
+/// Whether proposals wait for others. With this one, seed 21 has tables that hold a snapshot before its install is
+/// reported.
+fn gather_round_max(seed: u64) -> Duration {
+    [Duration::from_millis(5), Duration::ZERO, Duration::MAX][seed as usize % 3]
+}
+
 #[test]
 fn random_splits_and_merges_and_faults_from_100_seeds() {
     let (mut lease_reads, mut merges, mut installs) = (0, 0, 0);
     for seed in 0..100 {
-        let cluster = run(seed, split::config());
+        let cluster = run(seed, Config { gather_round_max: gather_round_max(seed), ..split::config() });
         lease_reads += cluster.checker.lease_reads;
         let node = &cluster.nodes[&StoreId(1)];
         let regions = meta::regions(families::META, &node.visible).expect("readable");
@@ -490,7 +496,7 @@ fn random_seeds() {
     let (a, b) = seeds.split_once("..").expect("a range");
     for seed in a.parse::<u64>().expect("number")..b.parse().expect("number") {
         eprintln!("seed {seed}");
-        run(seed, split::config());
+        run(seed, Config { gather_round_max: gather_round_max(seed), ..split::config() });
     }
 }
 

@@ -81,7 +81,9 @@ fn followers_and_learners_serve_fresh_reads() {
 fn reads_beside_faults_are_fresh_or_refused() {
     let mut served = 0;
     for seed in 0..30 {
-        let mut cluster = Cluster::new(100 + seed, 3);
+        // In half of all runs proposals wait for others.
+        let gather_round_max = if seed % 2 == 0 { Duration::ZERO } else { Duration::MAX };
+        let mut cluster = Cluster::with_config(100 + seed, 3, Config { gather_round_max, ..small_config() });
         cluster.network_faults =
             NetworkFaults { loss: 10, duplication: 10, delay_ms_max: 60, ..NetworkFaults::default() };
         let mut tickets = Vec::new();
@@ -113,6 +115,33 @@ fn reads_beside_faults_are_fresh_or_refused() {
         served += tickets.iter().filter(|ticket| is_ok(&cluster, **ticket)).count();
     }
     assert!(served > 1000, "reads are served: {served}");
+}
+
+#[test]
+fn an_answer_to_an_earlier_process_is_no_answer() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(400 + seed, 3);
+        cluster.put_surely(b"k", b"0");
+        cluster.settle();
+        let leader = cluster.wait_leader();
+        let at = leader % 3 + 1;
+        cluster.network_faults = NetworkFaults { delay_ms_max: 400, ..NetworkFaults::default() };
+        ask_read(&mut cluster, at);
+        cluster.run(Duration::from_millis(100));
+        cluster.crash(at);
+        cluster.start(at);
+        // The checker compares the answers with what is acknowledged when their reads begin.
+        for value in 0..8u8 {
+            cluster.put(leader, b"k", &[value]);
+            cluster.run(Duration::from_millis(100));
+            let ticket = ask_read(&mut cluster, at);
+            cluster.run(Duration::from_millis(100));
+            refused += u64::from(!is_ok(&cluster, ticket));
+        }
+        cluster.settle();
+    }
+    assert!(refused > 0, "some reads wait for an answer");
 }
 
 #[test]

@@ -34,7 +34,14 @@ pub(super) struct Deadlocks {
     graph: WaitGraph,
     /// By the number in the report. As many as requests wait on this node, which is bounded there.
     asked: BTreeMap<u64, Asked>,
+    /// Numbers begin at a random one: a circle that an earlier process of this node asked for may still be on its way.
     last_number: u64,
+}
+
+impl Deadlocks {
+    pub(super) fn new(random: u64) -> Deadlocks {
+        Deadlocks { last_number: random >> 1, ..Deadlocks::default() }
+    }
 }
 
 impl Driver {

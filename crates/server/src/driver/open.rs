@@ -5,6 +5,7 @@ use super::checks::Checks;
 use super::checksums::Checksums;
 use super::convert::convert;
 use super::counters::Counters;
+use super::deadlocks::Deadlocks;
 use super::error::OpenError;
 use super::first_regions::placement_stores;
 use super::flusher::Flusher;
@@ -273,7 +274,7 @@ impl Driver {
             log_disk: LogDisk::default(),
             pending: PendingTable::default(),
             calls: Calls::new(rng.next_u64()),
-            deadlocks: Default::default(),
+            deadlocks: Deadlocks::new(rng.child("deadlocks").next_u64()),
             splits: Default::default(),
             heartbeats: Heartbeats::new(monotonic),
             snapshots,

@@ -39,6 +39,8 @@ const HANG_UP_US_MAX: u64 = 100_000;
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// A snapshot that no follower asks for is released after this number of ticks, which is 2 s.
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
+/// How long a round of replication may take for proposals to gather; one of them at each start.
+const GATHER_ROUNDS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(5), Duration::MAX];
 /// Ticks for which a replica leads before it prefers another node.
 const SETTLED_TICKS: u64 = 20;
 
@@ -555,6 +557,7 @@ impl ClusterNode {
             raft.planted = planted;
             (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
             raft.inflight_appends_max = sizes.inflight_appends;
+            raft.gather_round_max = GATHER_ROUNDS[seed as usize % GATHER_ROUNDS.len()];
             raft.truncate_ticks = 3;
             raft.follower_dead_ticks = 60;
             raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;

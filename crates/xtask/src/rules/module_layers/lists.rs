@@ -149,6 +149,7 @@ const RAFTSTORE_PEER: Layers = (
             "consistency",
             "entries",
             "flow",
+            "gather",
             "hibernate",
             "lag",
             "leader_transfer",
