@@ -183,8 +183,10 @@ const PLACEMENT: Layers = (
     "placement",
     &[
         &["config", "error", "message", "planted"],
-        &["ids", "oracle", "regions", "stores"],
+        &["call", "ids", "oracle", "regions", "stores"],
+        &["growing", "keyspaces"],
         &["state"],
+        &["records"],
         &["leader"],
         &["machine"],
     ],
@@ -259,6 +261,7 @@ const SERVER_KV: Layers = (
         &["route", "scan", "txn_convert"],
         &["load"],
         &["raw", "split", "txn"],
+        &["tinykv"],
         // For tests of this crate.
         &["fake"],
     ],
