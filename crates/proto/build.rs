@@ -11,11 +11,29 @@ use protox::prost_reflect::prost_types::{
 };
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = ["metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "debugpb", "internal"];
+const FILES: [&str; 11] = [
+    "metapb",
+    "errorpb",
+    "kvrpcpb",
+    "pdpb",
+    "tikvpb",
+    "debugpb",
+    "internal",
+    "keyspacepb",
+    "etcdserverpb",
+    "tinykvpb",
+    "schedulerpb",
+];
 
 /// Package and name of a service, and the macro with its table.
-const TABLES: [(&str, &str, &str); 2] =
-    [("tikvpb", "Tikv", "for_each_kv_call"), ("pdpb", "PD", "for_each_placement_call")];
+const TABLES: [(&str, &str, &str); 3] = [
+    ("tikvpb", "Tikv", "for_each_kv_call"),
+    ("pdpb", "PD", "for_each_placement_call"),
+    ("schedulerpb", "Scheduler", "for_each_scheduler_call"),
+];
+
+/// A command that has no unary call.
+const EMPTY_COMMAND: &str = "empty";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let paths: Vec<String> = FILES.iter().map(|name| format!("proto/{name}.proto")).collect();
@@ -92,9 +110,10 @@ fn command_table(descriptors: &FileDescriptorSet) -> String {
         let (function, handler) = functions(method);
         format!("            {}, {function}, {handler};\n", rust_type(field.name()))
     };
-    let lines: String = request.field.iter().map(line).collect();
+    let with_call = request.field.iter().filter(|field| field.name() != EMPTY_COMMAND);
+    let lines: String = with_call.map(line).collect();
     format!(
-        "/// The commands of `BatchCommands`: command, function and handler, as described at [`calls`].\n\
+        "/// The commands of `BatchCommands`, except the empty one: command, function and handler, as described at [`calls`].\n\
          #[macro_export]\nmacro_rules! for_each_batch_command {{\n    ($apply:ident) => {{\n        $apply! {{\n\
          {lines}        }}\n    }};\n}}\n"
     )

@@ -11,6 +11,7 @@ mod data;
 mod entries;
 mod failure;
 mod inspect;
+mod keyspace;
 mod local;
 mod node;
 mod raft_logs;
@@ -69,6 +70,8 @@ enum Command {
     Status(status::Status),
     /// Split regions at keys
     Split(split::Split),
+    /// Create and list keyspaces, for clients that use version 2 of TiKV's API
+    Keyspace(keyspace::Keyspace),
     /// Compare the replicas of regions: whether they hold the same data
     CompareReplicas(compare::CompareReplicas),
     /// Verify every byte of a data directory that no process has open
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Scan(scan) => scan.run(),
         Command::Status(status) => status.run(),
         Command::Split(split) => split.run(),
+        Command::Keyspace(keyspace) => keyspace.run(),
         Command::CompareReplicas(compare) => compare.run(),
         Command::Check(check) => check.run(),
         Command::Stats(stats) => stats.run(),

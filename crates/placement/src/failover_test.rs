@@ -3,12 +3,12 @@
 
 use crate::test_view::MapView;
 use crate::{
-    AllocateIds, CallId, Command, Config, Epoch, Now, Outcome, Output, Peer, Placement, RefusalCode, Region, Store,
-    Timestamps, UpdateGcSafePoint, WriteId, bootstrap,
+    AllocateIds, CallId, Command, Config, CreateKeyspace, Epoch, Keyspaces, Now, Outcome, Output, Peer, Placement,
+    RefusalCode, Region, Store, Timestamps, UpdateGcSafePoint, WriteId, bootstrap,
 };
 use kontiki_engine::WriteBatch;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const NODES: usize = 3;
@@ -18,6 +18,7 @@ enum Step {
     Timestamps(u32),
     Ids(u32),
     SafePoint(u64),
+    Keyspace(u8),
     Tick,
     /// Time passes on every node.
     Pass(u64),
@@ -42,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop_oneof![1u32..5, Just(262_143u32), 1u32..200_000].prop_map(Step::Timestamps),
         3 => prop_oneof![1u32..5, 900u32..2_000].prop_map(Step::Ids),
         1 => (0u64..1_000).prop_map(Step::SafePoint),
+        2 => (0u8..6).prop_map(Step::Keyspace),
         3 => Just(Step::Tick),
         4 => prop_oneof![0u64..20, 500u64..9_000].prop_map(Step::Pass),
         1 => (0..NODES, prop_oneof![-20_000i64..20_000, -100_000_000i64..100_000_000]).prop_map(|(n, d)| Step::Jump(n, d)),
@@ -67,6 +69,8 @@ struct World {
     last_timestamp: u64,
     last_id: u64,
     last_safe_point: u64,
+    /// Those that were acknowledged.
+    keyspaces: BTreeMap<String, u32>,
 }
 
 impl World {
@@ -90,6 +94,7 @@ impl World {
             last_timestamp: 0,
             last_id: 0,
             last_safe_point: 0,
+            keyspaces: BTreeMap::new(),
         }
     }
 
@@ -118,7 +123,15 @@ impl World {
                     assert!(self.unanswered.remove(&id.0), "call {} is answered once", id.0);
                     match response.into_result() {
                         Ok(outcome) => self.check(node, outcome),
-                        Err(refusal) => assert_eq!(refusal.code(), RefusalCode::NotLeader),
+                        Err(refusal) => {
+                            let is_expected = match refusal.code() {
+                                RefusalCode::NotLeader => true,
+                                // Only keyspaces are in each other's way.
+                                RefusalCode::Busy | RefusalCode::KeyspaceExists => refusal.message.contains("keyspace"),
+                                _ => false,
+                            };
+                            assert!(is_expected, "{refusal}");
+                        }
                     }
                 }
             }
@@ -140,6 +153,16 @@ impl World {
             Outcome::SafePoint(point) => {
                 assert!(point.safe_point >= self.last_safe_point, "{point:?} after {}", self.last_safe_point);
                 self.last_safe_point = point.safe_point;
+            }
+            Outcome::Keyspace(created) => {
+                assert!(!self.keyspaces.values().any(|id| *id == created.id), "{created:?} has an id that was given");
+                assert!(self.keyspaces.insert(created.name, created.id).is_none(), "a name is given once");
+            }
+            Outcome::Keyspaces(list) => {
+                let found: BTreeMap<_, _> = list.keyspaces.into_iter().map(|found| (found.name, found.id)).collect();
+                for (name, id) in &self.keyspaces {
+                    assert_eq!(found.get(name), Some(id), "keyspace {name} was acknowledged");
+                }
             }
             other => panic!("no call asked for {other:?}"),
         }
@@ -192,6 +215,10 @@ impl World {
             Step::Timestamps(count) => self.call(Command::Timestamps(Timestamps { count })),
             Step::Ids(count) => self.call(Command::AllocateIds(AllocateIds { count })),
             Step::SafePoint(safe_point) => self.call(Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point })),
+            Step::Keyspace(number) => {
+                self.call(Command::CreateKeyspace(CreateKeyspace { name: format!("k{number}") }));
+                self.call(Command::Keyspaces(Keyspaces::default()));
+            }
             Step::Tick => {
                 for node in 0..NODES {
                     let now = self.now(node);
@@ -220,6 +247,7 @@ impl World {
             Command::Timestamps(Timestamps { count: 262_143 }),
             Command::AllocateIds(AllocateIds { count: 50_000 }),
             Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point: 1_001 }),
+            Command::CreateKeyspace(CreateKeyspace { name: "last".into() }),
         ] {
             self.call(command);
         }
@@ -228,6 +256,8 @@ impl World {
         }
         assert!(self.unanswered.is_empty(), "calls {:?} wait forever", self.unanswered);
         assert_eq!(self.last_safe_point, 1_001);
+        self.call(Command::Keyspaces(Keyspaces::default()));
+        assert!(self.keyspaces.contains_key("last"));
     }
 }
 

@@ -67,6 +67,11 @@ fn store_info() -> StoreInfo {
     StoreInfo { store: store(), stats: Some(stats()), silent_ms: Some(1500) }
 }
 
+fn keyspace() -> Keyspace {
+    let state = KeyspaceState::Disabled as i32;
+    Keyspace { id: 300, name: "raft".into(), state, created_ms: 1 << 40, state_changed_ms: (1 << 40) + 1 }
+}
+
 /// A new command needs a file: the match is complete.
 fn name_of_command(command: &Command) -> &'static str {
     match command {
@@ -83,6 +88,12 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::GcSafePoint(_) => "request-gc-safe-point",
         Command::UpdateGcSafePoint(_) => "request-update-gc-safe-point",
         Command::Cluster(_) => "request-cluster",
+        Command::KeyspaceByName(_) => "request-keyspace-by-name",
+        Command::Keyspaces(_) => "request-keyspaces",
+        Command::CreateKeyspace(_) => "request-create-keyspace",
+        Command::SetKeyspaceState(_) => "request-set-keyspace-state",
+        Command::ExternalTimestamp(_) => "request-external-timestamp",
+        Command::SetExternalTimestamp(_) => "request-set-external-timestamp",
     }
 }
 
@@ -113,6 +124,12 @@ fn requests() {
         Command::GcSafePoint(GcSafePoint {}),
         Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point: 1 << 40 }),
         Command::Cluster(Cluster {}),
+        Command::KeyspaceByName(KeyspaceByName { name: "raft".into() }),
+        Command::Keyspaces(Keyspaces { first_id: 3, limit: 10 }),
+        Command::CreateKeyspace(CreateKeyspace { name: "raft".into() }),
+        Command::SetKeyspaceState(SetKeyspaceState { id: 3, state: KeyspaceState::Archived as i32 }),
+        Command::ExternalTimestamp(ExternalTimestamp {}),
+        Command::SetExternalTimestamp(SetExternalTimestamp { timestamp: 1 << 40 }),
     ];
     for command in commands {
         check(name_of_command(&command), Request::from(command));
@@ -131,6 +148,9 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Stores(_) => "answer-stores",
         Outcome::SafePoint(_) => "answer-safe-point",
         Outcome::Cluster(_) => "answer-cluster",
+        Outcome::Keyspace(_) => "answer-keyspace",
+        Outcome::Keyspaces(_) => "answer-keyspaces",
+        Outcome::ExternalTimestamp(_) => "answer-external-timestamp",
     }
 }
 
@@ -153,6 +173,9 @@ fn answers() {
             region_count: 3,
             store_count: 2,
         }),
+        Outcome::Keyspace(keyspace()),
+        Outcome::Keyspaces(KeyspaceList { keyspaces: vec![keyspace()] }),
+        Outcome::ExternalTimestamp(ExternalTimestampSet { timestamp: 1 << 40 }),
     ];
     for outcome in outcomes {
         check(name_of_outcome(&outcome), Response::from(outcome));
@@ -171,4 +194,19 @@ fn state() {
     view.apply(&read);
     let loaded = state::load(&view).expect("a state of this version");
     assert_eq!((loaded.stores, loaded.regions), (vec![store()], vec![region()]));
+}
+
+/// What clients store is not part of the first state.
+#[test]
+fn records() {
+    let mut written = kontiki_engine::WriteBatch::new();
+    state::put_keyspace(&mut written, &keyspace());
+    state::put_external_timestamp(&mut written, 1 << 40);
+    check_golden(&golden("state-records"), written.as_bytes());
+    let read = kontiki_engine::WriteBatch::decode(&read_golden(&golden("state-records"))).expect("a batch");
+    let mut view = test_view::MapView::default();
+    view.apply(&bootstrap(&[store()], &[region()]));
+    view.apply(&read);
+    let loaded = state::load(&view).expect("a state of this version");
+    assert_eq!((loaded.keyspaces, loaded.external_timestamp), (vec![keyspace()], 1 << 40));
 }

@@ -5,9 +5,11 @@
 //! failed, or whose outcome is unknown, is repeated at the next tick, with values at or above the old ones.
 
 use crate::LOGICAL_BITS;
+use crate::call::{Answer, CallId};
 use crate::ids::{ID_COUNT_MAX, Ids};
 use crate::oracle::{Oracle, TIMESTAMP_COUNT_MAX};
 use crate::planted::{self, Bug};
+use crate::records::Records;
 use crate::regions::Regions;
 use crate::state::{self, Loaded};
 use crate::stores::Stores;
@@ -19,16 +21,9 @@ use kontiki_engine::WriteBatch;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Names a call; chosen by the driver, which never uses one twice while the first is unanswered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
-
 /// The maximum number of calls that wait for a write at once; further calls are refused as busy. It is far above what
 /// batching clients send during one window's write (a few milliseconds), and takes little memory.
 pub const PENDING_CALLS_MAX: usize = 10_000;
-
-/// An answer, or why there is none.
-type Answer = Result<Outcome, Refusal>;
 
 /// The state at the leader.
 #[derive(Debug)]
@@ -46,6 +41,7 @@ pub(crate) struct Leader {
     ids_waiting: VecDeque<(CallId, u32)>,
     /// Calls that wait for their safe point to be durable.
     safe_points_waiting: Vec<(CallId, u64)>,
+    records: Records,
     /// Whether timestamps were requested since their bound was last raised: an idle cluster writes nothing.
     timestamps_used: bool,
     in_flight: Option<Pending>,
@@ -78,6 +74,7 @@ impl Leader {
             timestamps_waiting: VecDeque::new(),
             ids_waiting: VecDeque::new(),
             safe_points_waiting: Vec::new(),
+            records: Records::new(loaded.keyspaces, loaded.external_timestamp),
             // The first call then finds the bound already raised.
             timestamps_used: true,
             in_flight: None,
@@ -102,6 +99,10 @@ impl Leader {
             Command::AllStores(_) => Ok(Outcome::Stores(StoreList { stores: self.stores.all(now.monotonic) })),
             Command::GcSafePoint(_) => Ok(safe_point_outcome(self.safe_point)),
             Command::Cluster(_) => Ok(Outcome::Cluster(self.cluster(now))),
+            about_records => {
+                let (capacity, now_ms) = (self.room_to_wait(), self.oracle.time_ms(now));
+                return self.records.call(id, about_records, capacity, now_ms);
+            }
         };
         Some(answer)
     }
@@ -144,6 +145,7 @@ impl Leader {
             }
             self.stores_not_before = now.monotonic + self.config.store_write_interval;
         }
+        self.records.plan(&mut batch);
         if batch.is_empty() {
             return None;
         }
@@ -158,6 +160,7 @@ impl Leader {
         let mut answers = Vec::new();
         if !ok && !planted::is_set(Bug::UnknownWriteCounts) {
             self.stores.failed(&pending.stores);
+            self.records.failed();
             self.timestamps_used |= pending.timestamp_bound_ms.is_some();
             self.hold_writes = true;
             return answers;
@@ -186,6 +189,7 @@ impl Leader {
             let met = self.safe_points_waiting.extract_if(.., |(_, wanted)| *wanted <= safe_point);
             answers.extend(met.map(|(id, _)| (id, Ok(safe_point_outcome(safe_point)))));
         }
+        answers.extend(self.records.written());
         answers
     }
 
@@ -193,7 +197,9 @@ impl Leader {
     pub fn into_waiting(self) -> impl Iterator<Item = CallId> {
         let timestamps = self.timestamps_waiting.into_iter().map(|(id, _)| id);
         let ids = self.ids_waiting.into_iter().map(|(id, _)| id);
-        timestamps.chain(ids).chain(self.safe_points_waiting.into_iter().map(|(id, _)| id))
+        let safe_points = self.safe_points_waiting.into_iter().map(|(id, _)| id);
+        let records: Vec<CallId> = self.records.waiting().collect();
+        timestamps.chain(ids).chain(safe_points).chain(records)
     }
 
     fn timestamps(&mut self, id: CallId, count: u32, now: Now) -> Option<Answer> {
@@ -254,6 +260,7 @@ impl Leader {
 
     fn room_to_wait(&self) -> Result<(), Refusal> {
         let count = self.timestamps_waiting.len() + self.ids_waiting.len() + self.safe_points_waiting.len();
+        let count = count + self.records.waiting().count();
         if count < PENDING_CALLS_MAX {
             return Ok(());
         }

@@ -11,14 +11,18 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod call;
 mod config;
 mod error;
+mod growing;
 mod ids;
+mod keyspaces;
 mod leader;
 mod machine;
 mod message;
 mod oracle;
 pub mod planted;
+mod records;
 mod regions;
 mod state;
 mod stores;
@@ -30,16 +34,20 @@ mod golden_test;
 #[cfg(test)]
 mod test_view;
 
+pub use call::CallId;
 pub use config::{Config, Now};
 pub use error::{Error, Result};
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
-pub use leader::{CallId, PENDING_CALLS_MAX};
+pub use keyspaces::{KEYSPACE_DEFAULT, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX};
+pub use leader::PENDING_CALLS_MAX;
 pub use machine::{Output, Placement, WriteId};
 pub use message::{
-    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, Epoch, GcSafePoint, IdsGranted, LOGICAL_BITS,
-    Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat,
-    RegionInfo, RegionList, Request, Response, SafePoint, ScanRegions, Store, StoreById, StoreHeartbeat, StoreInfo,
-    StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
+    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, CreateKeyspace, Epoch, ExternalTimestamp,
+    ExternalTimestampSet, GcSafePoint, IdsGranted, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState, Keyspaces,
+    LOGICAL_BITS, Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey,
+    RegionHeartbeat, RegionInfo, RegionList, Request, Response, SafePoint, ScanRegions, SetExternalTimestamp,
+    SetKeyspaceState, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList, StoreStats, Timestamps,
+    TimestampsGranted, UpdateGcSafePoint,
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};

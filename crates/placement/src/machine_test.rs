@@ -309,3 +309,30 @@ fn requests_and_answers_survive_the_wire() {
     // A command of a newer version: tag 99, an empty message.
     assert_eq!(Request::decode([0x9a, 0x06, 0x00].as_slice()).unwrap().command, None);
 }
+
+#[test]
+fn keyspaces_and_the_external_timestamp_survive_a_change_of_leader() {
+    use crate::{CreateKeyspace, ExternalTimestamp, Keyspaces, SetExternalTimestamp};
+    let mut bench = Bench::ready();
+    let timestamp = (START_MS - 1) << 18;
+    bench.call(1, Command::CreateKeyspace(CreateKeyspace { name: "raft".into() }), 1);
+    bench.call(2, Command::SetExternalTimestamp(SetExternalTimestamp { timestamp }), 1);
+    assert!(bench.replies.is_empty(), "not before they are durable");
+    while !bench.writes.is_empty() {
+        bench.finish(true, 2);
+    }
+    assert!(bench.replies.iter().all(|(_, reply)| reply.is_ok()) && bench.replies.len() == 2, "{:?}", bench.replies);
+
+    let mut bench = Bench::new(bench.state);
+    bench.call(3, Command::Keyspaces(Keyspaces::default()), 3);
+    let (_, Ok(Outcome::Keyspaces(list))) = bench.reply() else { panic!("a list") };
+    let names: Vec<_> = list.keyspaces.iter().map(|found| (found.id, found.name.as_str())).collect();
+    assert_eq!(names, [(0, "DEFAULT"), (1, "raft")]);
+    bench.call(4, Command::ExternalTimestamp(ExternalTimestamp {}), 3);
+    let (_, Ok(Outcome::ExternalTimestamp(set))) = bench.reply() else { panic!("a timestamp") };
+    assert_eq!(set.timestamp, timestamp);
+    for refused in [timestamp - 1, (START_MS + 60_000) << 18] {
+        bench.call(5, Command::SetExternalTimestamp(SetExternalTimestamp { timestamp: refused }), 3);
+        assert_eq!(bench.refusal(), RefusalCode::Invalid);
+    }
+}

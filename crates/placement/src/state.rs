@@ -11,13 +11,16 @@
 //! | `0x03` | ids: 8 bytes, the *bound*: every id handed out is below it |
 //! | `0x04` | garbage collection: 8 bytes, the safe point |
 //! | `0x05`, store id (8 bytes) | slice address, slice status address, slice version |
+//! | `0x20`, keyspace id (8 bytes) | slice name, state (1 byte: 0 enabled, 1 disabled, 2 archived, 3 tombstone), created (8 bytes, milliseconds since the Unix epoch), state changed (the same) |
+//! | `0x21` | the external timestamp: 8 bytes; absent if none was ever set |
 //! | `0x06`, region id (8 bytes) | flags (1 byte: bit 0 system), slice start key, slice end key, conf_ver (8 bytes), version (8 bytes), varint count of peers; for each peer id (8 bytes), store id (8 bytes), role (1 byte: 0 voter, 1 learner) |
 //!
-//! Bounds and the safe point never go down: each write carries a value at or above every earlier one, and the log keeps
-//! writes in order, so it makes no difference which of the writes with an unknown outcome took effect.
+//! Bounds, the safe point and the external timestamp never go down: each write carries a value at or above every
+//! earlier one, and the log keeps writes in order, so it makes no difference which of the writes with an unknown
+//! outcome took effect.
 
 use crate::oracle::PHYSICAL_MS_MAX;
-use crate::{Epoch, Error, FIRST_ID, Peer, PeerRole, Region, Result, Store};
+use crate::{Epoch, Error, FIRST_ID, Keyspace, KeyspaceState, Peer, PeerRole, Region, Result, Store};
 use bytes::Bytes;
 use kontiki_engine::{Direction, Family, Range, View, WriteBatch};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
@@ -32,6 +35,8 @@ const KEY_ID_BOUND: &[u8] = &[3];
 const KEY_SAFE_POINT: &[u8] = &[4];
 const TAG_STORE: u8 = 5;
 const TAG_REGION: u8 = 6;
+const TAG_KEYSPACE: u8 = 0x20;
+const KEY_EXTERNAL_TIMESTAMP: &[u8] = &[0x21];
 
 /// Far more than a cluster can use, and far below the maximum of the type, so sums of ids cannot overflow.
 const ID_BOUND_MAX: u64 = 1 << 62;
@@ -45,6 +50,8 @@ pub(crate) struct Loaded {
     pub safe_point: u64,
     pub stores: Vec<Store>,
     pub regions: Vec<Region>,
+    pub keyspaces: Vec<Keyspace>,
+    pub external_timestamp: u64,
 }
 
 /// The first state of a cluster: its stores and its regions (the placement group with `system` set, and data regions
@@ -127,6 +134,22 @@ fn put_region(batch: &mut WriteBatch, region: &Region) {
     batch.put(FAMILY, tagged(TAG_REGION, region.id), &value);
 }
 
+/// Adds a keyspace.
+pub(crate) fn put_keyspace(batch: &mut WriteBatch, keyspace: &Keyspace) {
+    let mut value = vec![FORMAT];
+    put_slice(&mut value, keyspace.name.as_bytes());
+    // A state has a value of one byte.
+    value.push(keyspace.state() as u8);
+    put_u64(&mut value, keyspace.created_ms);
+    put_u64(&mut value, keyspace.state_changed_ms);
+    batch.put(FAMILY, tagged(TAG_KEYSPACE, keyspace.id.into()), &value);
+}
+
+/// Adds the external timestamp.
+pub(crate) fn put_external_timestamp(batch: &mut WriteBatch, timestamp: u64) {
+    put_number(batch, KEY_EXTERNAL_TIMESTAMP, timestamp);
+}
+
 fn put_number(batch: &mut WriteBatch, key: &[u8], number: u64) {
     let mut value = vec![FORMAT];
     put_u64(&mut value, number);
@@ -163,6 +186,11 @@ pub(crate) fn load(view: &dyn View) -> Result<Loaded> {
         safe_point: load_number(view, KEY_SAFE_POINT, "the safe point")?,
         stores: load_all(view, TAG_STORE, "store", store_of)?,
         regions: load_all(view, TAG_REGION, "region", region_of)?,
+        keyspaces: load_all(view, TAG_KEYSPACE, "keyspace", keyspace_of)?,
+        external_timestamp: match view.get(FAMILY, KEY_EXTERNAL_TIMESTAMP)? {
+            Some(value) => decode("the external timestamp", &value, get_u64)?,
+            None => 0,
+        },
     })
 }
 
@@ -210,6 +238,13 @@ fn text(rest: &mut &[u8]) -> std::result::Result<String, Truncated> {
 
 fn store_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Store, Truncated> {
     Ok(Store { id, address: text(rest)?, status_address: text(rest)?, version: text(rest)? })
+}
+
+fn keyspace_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Keyspace, Truncated> {
+    let id = u32::try_from(id).map_err(|_| Truncated)?;
+    let name = text(rest)?;
+    let state = KeyspaceState::try_from(i32::from(get_u8(rest)?)).map_err(|_| Truncated)?;
+    Ok(Keyspace { id, name, state: state as i32, created_ms: get_u64(rest)?, state_changed_ms: get_u64(rest)? })
 }
 
 fn region_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Region, Truncated> {

@@ -75,6 +75,26 @@ generated!(
     "debugpb"
 );
 generated!(
+    /// Keyspaces.
+    keyspacepb,
+    "keyspacepb"
+);
+generated!(
+    /// What Go clients ask of etcd.
+    etcdserverpb,
+    "etcdserverpb"
+);
+generated!(
+    /// TinyKV's key-value service.
+    tinykvpb,
+    "tinykvpb"
+);
+generated!(
+    /// TinyKV's placement service.
+    schedulerpb,
+    "schedulerpb"
+);
+generated!(
     /// Node to node.
     internal,
     "kontiki.internal"

@@ -212,3 +212,124 @@ fn the_descriptors_name_the_services() {
         assert!(text.contains(name), "{name} is missing from the descriptor set");
     }
 }
+
+/// Messages whose names TiKV and TinyKV share and whose tags they do not.
+#[test]
+fn messages_of_tinykv_have_the_numbers_of_tinykv() {
+    let context = || Some(kvrpcpb::Context { region_id: 2, ..Default::default() });
+    let context_bytes = number(1, 2);
+
+    let status = tinykvpb::CheckTxnStatusRequest {
+        context: context(),
+        primary_key: "p".into(),
+        lock_ts: 7,
+        current_ts: 1 << 40,
+    };
+    let bytes = [blob(1, &context_bytes), blob(2, b"p"), number(3, 7), number(4, 1 << 40)].concat();
+    assert_eq!(status.encode_to_vec(), bytes);
+    assert_eq!(tinykvpb::CheckTxnStatusRequest::decode(&bytes[..]).unwrap(), status);
+    let in_tikv = kvrpcpb::CheckTxnStatusRequest::decode(&bytes[..]).unwrap();
+    assert_eq!((in_tikv.caller_start_ts, in_tikv.current_ts), (1 << 40, 0), "that is why it has a type of its own");
+
+    let answer = tinykvpb::CheckTxnStatusResponse {
+        region_error: Some(errorpb::Error { message: "m".into(), ..Default::default() }),
+        lock_ttl: 3000,
+        commit_version: 9,
+        action: kvrpcpb::Action::LockNotExistRollback as i32,
+    };
+    let bytes = [blob(1, &blob(1, b"m")), number(2, 3000), number(3, 9), number(4, 2)].concat();
+    assert_eq!(answer.encode_to_vec(), bytes);
+    assert!(kvrpcpb::CheckTxnStatusResponse::decode(&bytes[..]).is_err());
+
+    let scan = tinykvpb::RawScanRequest { context: context(), start_key: "a".into(), limit: 9, cf: "default".into() };
+    let bytes = [blob(1, &context_bytes), blob(2, b"a"), number(3, 9), blob(4, b"default")].concat();
+    assert_eq!(scan.encode_to_vec(), bytes);
+    assert!(kvrpcpb::RawScanRequest::decode(&bytes[..]).is_err());
+
+    let pair = kvrpcpb::KvPair { key: "k".into(), value: "v".into(), ..Default::default() };
+    let found = tinykvpb::RawScanResponse { region_error: None, error: "e".into(), kvs: vec![pair] };
+    let bytes = [blob(2, b"e"), blob(3, &[blob(2, b"k"), blob(3, b"v")].concat())].concat();
+    assert_eq!(found.encode_to_vec(), bytes);
+
+    let mutation = |op: tinykvpb::Op| tinykvpb::Mutation { op: op as i32, key: "k".into(), value: "v".into() };
+    let prewrite = tinykvpb::PrewriteRequest {
+        context: context(),
+        mutations: vec![mutation(tinykvpb::Op::Put), mutation(tinykvpb::Op::Lock)],
+        primary_lock: "k".into(),
+        start_version: 5,
+        lock_ttl: 3000,
+    };
+    let (put, lock) = ([blob(2, b"k"), blob(3, b"v")].concat(), [number(1, 3), blob(2, b"k"), blob(3, b"v")].concat());
+    let bytes =
+        [blob(1, &context_bytes), blob(2, &put), blob(2, &lock), blob(3, b"k"), number(4, 5), number(5, 3000)].concat();
+    assert_eq!(prewrite.encode_to_vec(), bytes);
+    let in_tikv = kvrpcpb::PrewriteRequest::decode(&bytes[..]).unwrap();
+    assert_eq!(in_tikv.mutations[1].op(), kvrpcpb::Op::Rollback, "TiKV would roll back what TinyKV locks");
+    let numbers =
+        [tinykvpb::Op::Put, tinykvpb::Op::Del, tinykvpb::Op::Rollback, tinykvpb::Op::Lock].map(|op| op as i32);
+    assert_eq!(numbers, [0, 1, 2, 3]);
+}
+
+#[test]
+fn messages_of_etcd_and_of_keyspaces_have_the_public_numbers() {
+    let bytes = [blob(1, b"k"), blob(2, b"\0"), number(3, 9), number(8, 1), number(9, 1)].concat();
+    let range = etcdserverpb::RangeRequest::decode(&bytes[..]).unwrap();
+    assert_eq!((&range.key[..], &range.range_end[..], range.limit), (&b"k"[..], &b"\0"[..], 9));
+    assert!(range.keys_only && range.count_only);
+
+    let header = etcdserverpb::ResponseHeader { cluster_id: 1, member_id: 2, revision: 3, raft_term: 4 };
+    let header_bytes = [number(1, 1), number(2, 2), number(3, 3), number(4, 4)].concat();
+    let pair =
+        etcdserverpb::KeyValue { key: "k".into(), create_revision: 5, mod_revision: 6, version: 7, value: "v".into() };
+    let pair_bytes = [blob(1, b"k"), number(2, 5), number(3, 6), number(4, 7), blob(5, b"v")].concat();
+    let answer = etcdserverpb::RangeResponse { header: Some(header), kvs: vec![pair], more: false, count: 1 };
+    assert_eq!(answer.encode_to_vec(), [blob(1, &header_bytes), blob(2, &pair_bytes), number(4, 1)].concat());
+
+    let member = etcdserverpb::Member {
+        id: 1,
+        name: "n".into(),
+        peer_ur_ls: vec!["p".into()],
+        client_ur_ls: vec!["c".into()],
+        is_learner: false,
+    };
+    let member_bytes = [number(1, 1), blob(2, b"n"), blob(3, b"p"), blob(4, b"c")].concat();
+    let list = etcdserverpb::MemberListResponse { header: None, members: vec![member] };
+    assert_eq!(list.encode_to_vec(), blob(2, &member_bytes));
+
+    let keyspace = keyspacepb::KeyspaceMeta {
+        id: 3,
+        name: "n".into(),
+        state: keyspacepb::KeyspaceState::Archived as i32,
+        created_at: 4,
+        state_changed_at: 5,
+    };
+    let keyspace_bytes = [number(1, 3), blob(2, b"n"), number(3, 2), number(4, 4), number(5, 5)].concat();
+    let answer = keyspacepb::LoadKeyspaceResponse { header: None, keyspace: Some(keyspace) };
+    assert_eq!(answer.encode_to_vec(), blob(2, &keyspace_bytes));
+}
+
+#[test]
+fn new_calls_of_placement_have_the_public_numbers() {
+    let range = [blob(1, b"a"), blob(2, b"b")].concat();
+    let bytes = [number(2, 1), blob(3, &range), number(4, 9), number(5, 1)].concat();
+    let scan = pdpb::BatchScanRegionsRequest::decode(&bytes[..]).unwrap();
+    assert_eq!((&scan.ranges[0].start_key[..], &scan.ranges[0].end_key[..], scan.limit), (&b"a"[..], &b"b"[..], 9));
+    assert!(scan.need_buckets && scan.contain_all_key_range);
+    let timestamp = Some(pdpb::Timestamp { physical: 1, logical: 2, suffix_bits: 0 });
+    let answer = pdpb::GetMinTsResponse { header: None, timestamp };
+    assert_eq!(answer.encode_to_vec(), blob(2, &[number(1, 1), number(2, 2)].concat()));
+    let cluster = Some(metapb::Cluster { id: 7, max_peer_count: 3 });
+    let answer = pdpb::GetClusterConfigResponse { header: None, cluster };
+    assert_eq!(answer.encode_to_vec(), blob(2, &[number(1, 7), number(2, 3)].concat()));
+    let set = pdpb::SetExternalTimestampRequest { header: None, timestamp: 9 };
+    assert_eq!(set.encode_to_vec(), number(2, 9));
+    assert_eq!(pdpb::GetExternalTimestampResponse { header: None, timestamp: 9 }.encode_to_vec(), number(2, 9));
+    let types = [pdpb::ErrorType::DuplicatedEntry, pdpb::ErrorType::EntryNotFound, pdpb::ErrorType::InvalidValue];
+    assert_eq!(types.map(|kind| kind as i32), [8, 9, 10]);
+    let empty = tikvpb::batch_commands_request::request::Cmd::Empty(tikvpb::BatchCommandsEmptyRequest {
+        test_id: 4,
+        delay_time: 5,
+    });
+    let request = tikvpb::batch_commands_request::Request { cmd: Some(empty) };
+    assert_eq!(request.encode_to_vec(), blob(255, &[number(1, 4), number(2, 5)].concat()));
+}

@@ -74,13 +74,19 @@ macro_rules! expect {
             Outcome::$kind(answer) => Ok(answer),
             other => {
                 tracing::error!(?other, wanted = stringify!($kind), "placement returned an answer of a wrong kind");
-                Err(PdError::Internal("placement returned an answer of a wrong kind; see the log".into()))
+                Err($crate::pd::PdError::Internal("placement returned an answer of a wrong kind; see the log".into()))
             }
         }
     };
 }
 
+mod etcd;
+mod keyspaces;
+mod pages;
 mod regions;
+mod timestamps;
+
+pub use pages::PageError;
 
 impl<N: Node> Pd<N> {
     /// Serves `node`. `is_reachable` reports unreachable stores before placement has noticed.
@@ -95,6 +101,11 @@ impl<N: Node> Pd<N> {
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
         Some(pdpb::ResponseHeader { cluster_id: self.node.cluster_id(), error: None })
+    }
+
+    fn header_with(&self, kind: pdpb::ErrorType, message: String) -> Option<pdpb::ResponseHeader> {
+        let error = Some(pdpb::Error { r#type: kind as i32, message });
+        Some(pdpb::ResponseHeader { cluster_id: self.node.cluster_id(), error })
     }
 
     /// Refuses requests for other clusters; the first requests of a client name none.
@@ -137,6 +148,18 @@ impl<N: Node> Pd<N> {
         Ok(pdpb::GetClusterInfoResponse { header: self.header(), service_modes, tso_urls: Vec::new() })
     }
 
+    /// GetClusterConfig. A region has a replica on each member.
+    pub async fn get_cluster_config(
+        &self,
+        request: pdpb::GetClusterConfigRequest,
+    ) -> Result<pdpb::GetClusterConfigResponse> {
+        self.check(&request.header)?;
+        let info = expect!(self.demand(Command::Cluster(placement::Cluster {})).await?, Cluster)?;
+        let max_peer_count = u32::try_from(info.members.len()).unwrap_or(u32::MAX);
+        let cluster = Some(metapb::Cluster { id: self.node.cluster_id(), max_peer_count });
+        Ok(pdpb::GetClusterConfigResponse { header: self.header(), cluster })
+    }
+
     /// GetMembers.
     pub async fn get_members(&self, request: pdpb::GetMembersRequest) -> Result<pdpb::GetMembersResponse> {
         self.check(&request.header)?;
@@ -177,8 +200,7 @@ impl<N: Node> Pd<N> {
             }
             Err(refusal) if refusal.code() == RefusalCode::UnknownStore => {
                 let message = format!("invalid store ID {id}, not found");
-                let error = Some(pdpb::Error { r#type: pdpb::ErrorType::Unknown as i32, message });
-                let header = Some(pdpb::ResponseHeader { cluster_id: self.node.cluster_id(), error });
+                let header = self.header_with(pdpb::ErrorType::Unknown, message);
                 Ok(pdpb::GetStoreResponse { header, store: None })
             }
             Err(refusal) => Err(self.refused(&refusal)),

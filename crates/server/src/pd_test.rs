@@ -43,6 +43,15 @@ async fn members_have_urls_and_the_leader_is_one_of_them() {
 }
 
 #[tokio::test]
+async fn the_configuration_of_the_cluster_counts_the_replicas() {
+    let members = vec![store(1), store(2), store(3)];
+    let (_, pd) = answering([Outcome::Cluster(ClusterInfo { members, ..Default::default() })]);
+    let answer = pd.get_cluster_config(Default::default()).await.unwrap();
+    assert_eq!(answer.header, header());
+    assert_eq!(answer.cluster, Some(metapb::Cluster { id: CLUSTER, max_peer_count: 3 }));
+}
+
+#[tokio::test]
 async fn a_foreign_cluster_is_refused_and_no_cluster_is_not() {
     let (_, pd) = answering([]);
     let foreign = Some(pdpb::RequestHeader { cluster_id: 5, sender_id: 0 });

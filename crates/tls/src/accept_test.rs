@@ -130,3 +130,31 @@ async fn a_probe_that_closes_its_connection_is_not_refused() {
     let ((closed, _), ()) = tokio::join!(node.accept_one(), probe);
     assert_eq!(closed, Err("closed".into()));
 }
+
+/// The gRPC port has pages beside gRPC: a client chooses the protocol.
+#[tokio::test]
+async fn the_grpc_port_speaks_both_versions_of_http_and_prefers_the_second() {
+    use tokio_rustls::rustls::ClientConfig;
+    use tokio_rustls::rustls::pki_types::ServerName;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "one");
+    let node = node(&authority.issue("node", |_| ()), ClientCertificates::Required).await;
+    for (offered, agreed) in [
+        (vec!["http/1.1"], Some("http/1.1")),
+        (vec!["h2"], Some("h2")),
+        (vec!["http/1.1", "h2"], Some("h2")),
+        (vec![], None),
+    ] {
+        let credentials = Credentials::of_client(Env::real(), authority.issue("client", |_| ())).unwrap();
+        let mut config = ClientConfig::clone(&credentials.client_config());
+        config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(&node.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let dial = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream);
+        let ((accepted, _connection), dialled) = tokio::join!(node.accept_one(), dial);
+        assert_eq!(accepted, Ok(Some(true)));
+        let stream = dialled.unwrap();
+        let found = stream.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+        assert_eq!(found.as_deref(), agreed);
+    }
+}

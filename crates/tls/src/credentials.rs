@@ -225,8 +225,9 @@ fn servers(
     let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(CertifiedKey::clone(own)));
     let grpc = builder()?.with_client_cert_verifier(verifier).with_cert_resolver(resolver.clone());
     let status = builder()?.with_client_cert_verifier(Arc::new(NoClientAuth)).with_cert_resolver(resolver);
-    Ok([(grpc, HTTP2), (status, HTTP1)].map(|(mut config, protocol)| {
-        config.alpn_protocols = vec![protocol.to_vec()];
+    // The gRPC port has some pages, which can be read by either.
+    Ok([(grpc, &[HTTP2, HTTP1][..]), (status, &[HTTP1][..])].map(|(mut config, protocols)| {
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }))
 }

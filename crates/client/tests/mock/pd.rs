@@ -131,4 +131,36 @@ impl Pd for Node {
     ) -> Result<Response<UpdateGcSafePointResponse>, Status> {
         unimplemented()
     }
+
+    async fn batch_scan_regions(
+        &self,
+        _: Request<BatchScanRegionsRequest>,
+    ) -> Result<Response<BatchScanRegionsResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn get_min_ts(&self, _: Request<GetMinTsRequest>) -> Result<Response<GetMinTsResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn get_cluster_config(
+        &self,
+        _: Request<GetClusterConfigRequest>,
+    ) -> Result<Response<GetClusterConfigResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn get_external_timestamp(
+        &self,
+        _: Request<GetExternalTimestampRequest>,
+    ) -> Result<Response<GetExternalTimestampResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn set_external_timestamp(
+        &self,
+        _: Request<SetExternalTimestampRequest>,
+    ) -> Result<Response<SetExternalTimestampResponse>, Status> {
+        unimplemented()
+    }
 }

@@ -4,10 +4,15 @@
 //! a second meaning. A command that this version does not know decodes as `None` and is refused as
 //! [`RefusalCode::Unsupported`], so nodes of different versions can run together during an upgrade.
 
+mod keyspace;
 mod model;
 mod request;
 mod response;
 
+pub use keyspace::{
+    CreateKeyspace, ExternalTimestamp, ExternalTimestampSet, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState,
+    Keyspaces, SetExternalTimestamp, SetKeyspaceState,
+};
 pub use model::{Epoch, Peer, PeerRole, Region, RegionInfo, Store, StoreInfo, StoreStats};
 pub use request::{
     AllStores, AllocateIds, Cluster, Command, GcSafePoint, PreviousRegion, RegionById, RegionByKey, RegionHeartbeat,

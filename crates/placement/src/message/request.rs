@@ -1,12 +1,15 @@
 //! Requests to placement.
 
-use super::{Peer, Region, Store, StoreStats};
+use super::{
+    CreateKeyspace, ExternalTimestamp, KeyspaceByName, Keyspaces, Peer, Region, SetExternalTimestamp, SetKeyspaceState,
+    Store, StoreStats,
+};
 
 /// A request. Build it from a command: `Request::from(Command::AllStores(AllStores {}))`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
     /// What is asked; `None` only if the sender knows commands that we do not.
-    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25")]
     pub command: Option<Command>,
 }
 
@@ -52,6 +55,24 @@ pub enum Command {
     /// The cluster's id, the members of the placement group and its leader.
     #[prost(message, tag = "13")]
     Cluster(Cluster),
+    /// A keyspace by its name.
+    #[prost(message, tag = "20")]
+    KeyspaceByName(KeyspaceByName),
+    /// Keyspaces by ascending id.
+    #[prost(message, tag = "21")]
+    Keyspaces(Keyspaces),
+    /// Creates a keyspace.
+    #[prost(message, tag = "22")]
+    CreateKeyspace(CreateKeyspace),
+    /// Changes the state of a keyspace.
+    #[prost(message, tag = "23")]
+    SetKeyspaceState(SetKeyspaceState),
+    /// The external timestamp: a number that applications agree on by way of placement.
+    #[prost(message, tag = "24")]
+    ExternalTimestamp(ExternalTimestamp),
+    /// Moves the external timestamp forward.
+    #[prost(message, tag = "25")]
+    SetExternalTimestamp(SetExternalTimestamp),
 }
 
 impl From<Command> for Request {

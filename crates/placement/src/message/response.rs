@@ -1,13 +1,13 @@
 //! Answers of placement.
 
-use super::{RegionInfo, StoreInfo};
+use super::{ExternalTimestampSet, Keyspace, KeyspaceList, RegionInfo, StoreInfo};
 use std::fmt;
 
 /// An answer.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {
     /// What came of the request; `None` only if the sender knows outcomes that we do not.
-    #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
     pub outcome: Option<Outcome>,
 }
 
@@ -67,6 +67,15 @@ pub enum Outcome {
     /// To `Cluster`.
     #[prost(message, tag = "10")]
     Cluster(ClusterInfo),
+    /// To `KeyspaceByName`, `CreateKeyspace` and `SetKeyspaceState`.
+    #[prost(message, tag = "20")]
+    Keyspace(Keyspace),
+    /// To `Keyspaces`.
+    #[prost(message, tag = "21")]
+    Keyspaces(KeyspaceList),
+    /// To `ExternalTimestamp` and `SetExternalTimestamp`.
+    #[prost(message, tag = "22")]
+    ExternalTimestamp(ExternalTimestampSet),
 }
 
 /// Why nothing was done, classified by what the caller can do about it.
@@ -88,6 +97,10 @@ pub enum RefusalCode {
     Invalid = 5,
     /// Too many calls wait already, or a catalogue is full: try again later.
     Busy = 6,
+    /// No such keyspace.
+    UnknownKeyspace = 20,
+    /// A keyspace has that name already.
+    KeyspaceExists = 21,
 }
 
 /// A refusal: a code for programs and a text for operators.

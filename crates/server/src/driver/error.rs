@@ -29,6 +29,9 @@ pub enum NodeError {
     /// The deadline passed. The change that a placement call asked for may have happened.
     #[error("no answer from placement in time")]
     Timeout,
+    /// It had no effect: the caller's deadline passed while the request waited.
+    #[error("deadline is exceeded: the request waited longer than its limit, and was not begun")]
+    Late,
     /// The engine refused: an argument out of range, or a broken disk.
     #[error(transparent)]
     Engine(#[from] EngineError),

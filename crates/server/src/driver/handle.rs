@@ -145,12 +145,14 @@ pub struct RegionContext {
     at_any_replica: bool,
     /// It reads what was committed at or below this timestamp, and no more.
     stale_at: Option<u64>,
+    /// Since when, by the node's monotonic clock, the caller does not wait any more.
+    deadline: Option<Duration>,
 }
 
 impl RegionContext {
     /// A request to `region`, routed by `epoch`.
     pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
-        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false, stale_at: None }
+        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false, stale_at: None, deadline: None }
     }
 
     /// The same, of a request that only reads, for a replica that may not lead.
@@ -162,6 +164,20 @@ impl RegionContext {
     /// its leader, if it is known to have all that ever is; otherwise it is refused.
     pub fn stale_at(self, ts: u64) -> RegionContext {
         RegionContext { stale_at: Some(ts), ..self }
+    }
+
+    /// The same, of a request whose caller does not wait longer than until `deadline`, by the node's monotonic clock:
+    /// nothing is proposed for it from then on.
+    pub fn until(self, deadline: Duration) -> RegionContext {
+        RegionContext { deadline: Some(deadline), ..self }
+    }
+
+    /// Refuses a request that is too late at `now`.
+    pub fn check_deadline(&self, now: Duration) -> Result<(), NodeError> {
+        match self.deadline {
+            Some(deadline) if now >= deadline => Err(NodeError::Late),
+            _ => Ok(()),
+        }
     }
 
     /// The timestamp at which it reads, if that is all that it reads.
@@ -305,6 +321,7 @@ impl NodeHandle {
     pub async fn propose(&self, context: &RegionContext, batch: WriteBatch) -> Result<u64, NodeError> {
         batch.validate()?;
         let shared = &self.shared;
+        context.check_deadline(shared.env.clock.monotonic())?;
         // If another store leads, the caller gets an error that says so.
         if shared.disk_full.load(Ordering::Relaxed) && shared.leads(context.region) {
             shared.counters.disk_full.increment();

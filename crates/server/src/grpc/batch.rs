@@ -15,11 +15,12 @@ use futures::{FutureExt, Stream, StreamExt};
 use kontiki_proto::tikvpb::batch_commands_request::request::Cmd as Command;
 use kontiki_proto::tikvpb::batch_commands_response::Response;
 use kontiki_proto::tikvpb::batch_commands_response::response::Cmd as Answer;
-use kontiki_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
+use kontiki_proto::tikvpb::{BatchCommandsEmptyResponse, BatchCommandsRequest, BatchCommandsResponse};
 use prost::Message;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tonic::Status;
 
@@ -32,6 +33,9 @@ const REQUESTS_MAX: usize = 4_096;
 const ANSWERS_MAX: usize = 128;
 /// A message with so many bytes of answers gets no more: a small answer does not wait until large ones are encoded.
 const ANSWER_BYTES_FULL: usize = 1 << 20;
+
+/// The longest that the command which does nothing delays its answer; it is one of the stream's in flight.
+const EMPTY_DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// What serves the commands.
 pub(super) struct Commands<N: Node> {
@@ -58,6 +62,11 @@ macro_rules! serve {
                             (id, Answer::$command(running.answer().await.unwrap_or_else(failed)))
                         })
                     })+
+                    Command::Empty(request) => Box::pin(async move {
+                        let delay = Duration::from_millis(request.delay_time);
+                        tokio::time::sleep(delay.min(EMPTY_DELAY_MAX)).await;
+                        (id, Answer::Empty(BatchCommandsEmptyResponse { test_id: request.test_id }))
+                    }),
                 }
             }
         }

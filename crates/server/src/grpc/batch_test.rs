@@ -182,3 +182,22 @@ async fn what_arrived_before_a_stop_is_answered_and_then_the_stream_ends() {
     assert!(answers.next().await.is_none());
     drop(sender);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_command_that_does_nothing_is_answered_late_and_delays_no_other() {
+    use kontiki_proto::tikvpb::BatchCommandsEmptyRequest;
+    let node = FakeNode::new();
+    let empty = |test_id, delay_time| Command::Empty(BatchCommandsEmptyRequest { test_id, delay_time });
+    let (sender, receiver) = mpsc::unbounded();
+    let mut answers = Box::pin(answers(commands(&node), receiver.map(Ok)));
+    sender.unbounded_send(batch([(1, empty(7, u64::MAX)), (2, empty(8, 100)), (3, empty(9, 0))])).unwrap();
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        let message = answers.next().await.unwrap().unwrap();
+        for (id, response) in message.request_ids.into_iter().zip(message.responses) {
+            let Some(Answer::Empty(answer)) = response.cmd else { panic!("{response:?}") };
+            order.push((id, answer.test_id));
+        }
+    }
+    assert_eq!(order, [(3, 9), (2, 8), (1, 7)]);
+}

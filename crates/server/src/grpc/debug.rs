@@ -8,6 +8,7 @@ use kontiki_proto::debugpb::{
     ReplicaLog,
 };
 use kontiki_raftstore::{CheckOutcome, FollowerLag, RegionError, RegionId, ReplicaLag, StoreId};
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 /// A request is a few bytes.
@@ -33,7 +34,7 @@ impl<N: Node> DebugService<N> {
 
     /// The tonic service.
     pub fn into_server(self) -> DebugServer<DebugService<N>> {
-        DebugServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
+        DebugServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX).accept_compressed(CompressionEncoding::Gzip)
     }
 }
 

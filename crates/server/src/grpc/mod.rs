@@ -3,9 +3,13 @@
 mod batch;
 mod debug;
 mod encoded;
+mod etcd;
+mod keyspace;
 mod metrics;
+mod pages;
 mod pd;
 mod tikv;
+mod tinykv;
 mod unimplemented;
 
 pub use debug::DebugService;
@@ -20,13 +24,16 @@ use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::stopping::{Stage, Stopping};
 use crate::transport::{HEADER_LIST_BYTES_MAX, Inbound, PeerService};
+use etcd::EtcdService;
 use futures::future::BoxFuture;
+use keyspace::KeyspaceService;
 use kontiki_proto::FILE_DESCRIPTOR_SET;
 use kontiki_proto::pdpb::pd_server::{self, PdServer};
 use kontiki_proto::tikvpb::tikv_server::{self, TikvServer};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tinykv::TinyKvService;
 use tokio::runtime::Handle;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -100,27 +107,40 @@ impl<N: Node, I: Inbound> Services<N, I> {
         let tikv = || TikvService::new(self.kv.clone(), self.metrics.clone(), self.requests.clone(), stopping.clone());
         let kv = tikv().into_server(self.request_bytes_max);
         let batches = tikv().into_server(BATCH_REQUESTS_FULL * self.request_bytes_max);
+        let (metrics, bytes_max) = (self.metrics.clone(), self.request_bytes_max);
+        let pd = || PdService::new(self.pd.clone(), metrics.clone(), stopping.clone());
+        let etcd = || EtcdService::new(self.pd.clone(), metrics.clone());
+        let keyspaces = KeyspaceService::new(self.pd.clone(), metrics.clone(), stopping.clone());
+        let tinykv = TinyKvService::new(self.kv.clone(), metrics.clone(), self.requests.clone());
         let mut routes = Routes::new(kv)
-            .add_service(PdService::new(self.pd, self.metrics, stopping.clone()).into_server())
+            .add_service(pd().into_server())
+            .add_service(pd().into_scheduler_server())
+            .add_service(etcd().into_kv_server())
+            .add_service(etcd().into_cluster_server())
+            .add_service(keyspaces.into_server())
+            .add_service(tinykv.into_server(bytes_max))
             .add_service(self.peers.into_server())
             .add_service(self.debug.into_server())
             .add_service(health.accept_compressed(CompressionEncoding::Gzip));
         if let Ok(reflection) = reflection().build_v1() {
-            routes = routes.add_service(reflection);
+            routes = routes.add_service(reflection.accept_compressed(CompressionEncoding::Gzip));
         }
         if let Ok(reflection) = reflection().build_v1alpha() {
-            routes = routes.add_service(reflection);
+            routes = routes.add_service(reflection.accept_compressed(CompressionEncoding::Gzip));
         }
         // A limit is one of a service, so the stream has a service of its own.
-        routes = Routes::from(routes.into_axum_router().route_service(BATCHES_PATH, batches));
+        let router =
+            routes.into_axum_router().route_service(BATCHES_PATH, batches).merge(pages::pages(self.pd.clone()));
+        let routes = unimplemented::named(router);
         let server = Server::builder()
+            .accept_http1(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_routes(unimplemented::named(routes));
+            .add_routes(routes);
         let stop = stopping.reached(Stage::Clients);
         (reporter, server.serve_with_incoming_shutdown(listener.into_stream(), stop))
     }

@@ -28,7 +28,9 @@ impl From<NodeError> for Refusal {
         let message = error.to_string();
         let region = match error {
             NodeError::Region(error) => return Refusal::Region(Box::new(region_error(&error))),
-            NodeError::Busy(_) => errorpb::Error { server_is_busy: Some(busy(&message)), ..with(message) },
+            NodeError::Busy(_) | NodeError::Late => {
+                errorpb::Error { server_is_busy: Some(busy(&message)), ..with(message) }
+            }
             NodeError::DiskFull => errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..with(message) },
             // An error with only a text sends clients to another replica, which is right when this one stops.
             NodeError::Stopped(_) | NodeError::Timeout => with(message),
@@ -60,7 +62,7 @@ impl From<Failure<NodeError>> for Refusal {
     }
 }
 
-fn with(message: String) -> errorpb::Error {
+pub(super) fn with(message: String) -> errorpb::Error {
     errorpb::Error { message, ..Default::default() }
 }
 

@@ -158,6 +158,7 @@ impl Replicated for FakeNode {
     async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {
         batch.validate()?;
         let mut state = self.state.lock();
+        context.check_deadline(state.elapsed)?;
         if let Some(error) = state.errors.pop_front() {
             return Err(error);
         }

@@ -17,6 +17,7 @@ mod raw;
 mod route;
 mod scan;
 mod split;
+mod tinykv;
 mod txn;
 mod txn_convert;
 
@@ -57,6 +58,8 @@ impl<N: Node> Kv<N> {
     }
 }
 
+#[cfg(test)]
+mod deadline_test;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]

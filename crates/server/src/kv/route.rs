@@ -9,6 +9,7 @@ use kontiki_raftstore::{Epoch, Region, RegionError, RegionId, Space, StoreId};
 use kontiki_txn::{Failure, memcomparable_encode};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Maximum number of regions in an answer that the epoch does not match.
 const SIBLINGS_MAX: usize = 8;
@@ -43,6 +44,11 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// The same, of a request that ends at this time.
+    fn until(self, deadline: Option<Duration>) -> Route {
+        Route { context: deadline.into_iter().fold(self.context, RegionContext::until), ..self }
+    }
+
     /// `KeyNotInRegion` for the first key that lies outside.
     pub fn check_keys<'a>(&self, space: KeySpace, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RegionError> {
         for key in keys {
@@ -68,10 +74,12 @@ impl<N: Node> Kv<N> {
     {
         let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
         self.check_cluster(context)?;
-        let mut waiting = self.retry_budget.begin(&self.node, context.max_execution_duration_ms);
+        let limit_ms = context.max_execution_duration_ms;
+        let mut waiting = self.retry_budget.begin(&self.node, limit_ms);
+        let deadline = (limit_ms != 0).then(|| self.node.monotonic().saturating_add(Duration::from_millis(limit_ms)));
         loop {
             let failure = match self.route(context, purpose) {
-                Ok(route) => match attempt(route).await {
+                Ok(route) => match attempt(route.until(deadline)).await {
                     Ok(done) => return Ok(done),
                     Err(failure) => self.without_own_hint(failure),
                 },

@@ -279,7 +279,8 @@ impl<N: Node> Kv<N> {
         request: kvrpcpb::PessimisticLockRequest,
     ) -> Result<kvrpcpb::PessimisticLockResponse, Refusal> {
         check(&request.context)?;
-        let (context, wait) = (request.context.clone(), convert::lock_wait(request.wait_timeout));
+        let context = request.context.clone();
+        let wait = convert::lock_wait(request.wait_timeout, &context);
         let command = &convert::pessimistic_lock(request)?;
         let locked = self
             .routed(Purpose::Write, &context, |route| async move {

@@ -96,13 +96,15 @@ pub(super) fn pessimistic_lock(request: kvrpcpb::PessimisticLockRequest) -> Resu
     })
 }
 
-/// How long a request may wait for locks; `None`: not at all.
-pub(super) fn lock_wait(wait_timeout_ms: i64) -> Option<Duration> {
-    match u64::try_from(wait_timeout_ms) {
-        Err(_) => None,
-        Ok(0) => Some(LOCK_WAIT_MAX),
-        Ok(timeout_ms) => Some(Duration::from_millis(timeout_ms)),
-    }
+/// How long a request may wait for locks, and not longer than the whole request may take; `None`: not at all.
+pub(super) fn lock_wait(wait_timeout_ms: i64, context: &Option<kvrpcpb::Context>) -> Option<Duration> {
+    let wait = match u64::try_from(wait_timeout_ms) {
+        Err(_) => return None,
+        Ok(0) => LOCK_WAIT_MAX,
+        Ok(timeout_ms) => Duration::from_millis(timeout_ms),
+    };
+    let limit_ms = context.as_ref().map_or(0, |context| context.max_execution_duration_ms);
+    Some(if limit_ms == 0 { wait } else { wait.min(Duration::from_millis(limit_ms)) })
 }
 
 /// The answer for locked keys: lists in the order of the request, or empty ones.

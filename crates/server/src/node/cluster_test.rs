@@ -14,14 +14,14 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Addresses that stay free while a node is down.
-fn free_addresses(count: usize) -> Vec<String> {
+pub(super) fn free_addresses(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("{}:20160", loopback_address())).collect()
 }
 
-fn start(store: u64, addresses: &[String], directory: &Path) -> Server {
+pub(super) fn start(store: u64, addresses: &[String], directory: &Path) -> Server {
     let list: Vec<_> = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}")).collect();
     let options = ServeOptions {
         store_id: Some(store),

@@ -378,5 +378,9 @@ fn election_seed(env: &Env, store_id: u64) -> u64 {
 #[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
+mod pages_test;
+#[cfg(test)]
+mod services_test;
+#[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;

@@ -27,11 +27,12 @@ fn config(directory: &Path) -> ServeConfig {
 }
 
 /// A client's view of one region.
-struct Client {
-    channel: Channel,
-    pd: PdClient<Channel>,
-    kv: TikvClient<Channel>,
-    context: Option<Context>,
+pub(super) struct Client {
+    pub(super) channel: Channel,
+    pub(super) address: SocketAddr,
+    pub(super) pd: PdClient<Channel>,
+    pub(super) kv: TikvClient<Channel>,
+    pub(super) context: Option<Context>,
 }
 
 impl Client {
@@ -50,7 +51,7 @@ impl Client {
                 answer => assert!(tokio::time::Instant::now() < deadline, "no region with a leader: {answer:?}"),
             }
         };
-        Client { channel, pd, kv, context: Some(context) }
+        Client { channel, address: server.config().grpc_address, pd, kv, context: Some(context) }
     }
 }
 
@@ -59,7 +60,7 @@ fn context(region: &metapb::Region, leader: metapb::Peer) -> Context {
 }
 
 /// Starts a node, does `work` with it, and stops it cleanly.
-fn with_node<W: Future<Output = ()>>(directory: &Path, work: impl FnOnce(Client, SocketAddr) -> W) {
+pub(super) fn with_node<W: Future<Output = ()>>(directory: &Path, work: impl FnOnce(Client, SocketAddr) -> W) {
     let server = Server::start(config(directory)).unwrap();
     let status = server.config().status_address;
     let banner = server.banner();
@@ -74,7 +75,7 @@ async fn page(status: SocketAddr, path: &str) -> String {
 }
 
 /// A node whose connections are all in use closes a new one at once.
-async fn try_page(status: SocketAddr, path: &str) -> std::io::Result<String> {
+pub(super) async fn try_page(status: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(status).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {status}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -322,22 +323,28 @@ fn a_directory_in_use_names_its_holder() {
     server.run_until(std::future::ready(())).unwrap();
 }
 
-/// A message that is slow to encode: it waits until others have run on the thread's runtime, or gives up.
+/// A message that is slow to encode and to decode: it waits until others have run on the thread's runtime, or gives up.
 #[derive(Clone, Default, PartialEq, Debug)]
 struct Slow;
 
 static RAN: AtomicU64 = AtomicU64::new(0);
+/// One test at a time counts.
+static TURN: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
+fn wait_for_others() {
+    let before = RAN.load(Ordering::SeqCst);
+    // As long as other tasks may need on a busy machine.
+    let clock = Env::real().clock;
+    let deadline = clock.monotonic() + Duration::from_secs(20);
+    while RAN.load(Ordering::SeqCst) < before + 10 {
+        assert!(clock.monotonic() < deadline, "others wait for the message");
+        std::thread::yield_now();
+    }
+}
 
 impl prost::Message for Slow {
     fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
-        let before = RAN.load(Ordering::SeqCst);
-        // As long as other tasks may need on a busy machine.
-        let clock = Env::real().clock;
-        let deadline = clock.monotonic() + Duration::from_secs(20);
-        while RAN.load(Ordering::SeqCst) < before + 10 {
-            assert!(clock.monotonic() < deadline, "others wait for the message");
-            std::thread::yield_now();
-        }
+        wait_for_others();
         buffer.put_bytes(0, self.encoded_len());
     }
 
@@ -345,9 +352,11 @@ impl prost::Message for Slow {
         &mut self,
         _: u32,
         _: prost::encoding::WireType,
-        _: &mut impl bytes::Buf,
+        buffer: &mut impl bytes::Buf,
         _: prost::encoding::DecodeContext,
     ) -> Result<(), prost::DecodeError> {
+        wait_for_others();
+        buffer.advance(buffer.remaining());
         Ok(())
     }
 
@@ -361,6 +370,7 @@ impl prost::Message for Slow {
 #[test]
 fn a_large_answer_that_is_being_encoded_keeps_nothing_else_waiting() {
     use tonic::codec::Codec;
+    let _turn = TURN.lock();
     let runtime = super::runtime("one", 1).expect("a runtime");
     runtime.block_on(async {
         let others = tokio::spawn(async {
@@ -376,6 +386,34 @@ fn a_large_answer_that_is_being_encoded_keeps_nothing_else_waiting() {
             axum::body::to_bytes(axum::body::Body::new(body), usize::MAX).await.expect("it is encoded").len()
         });
         assert!(encoding.await.expect("it ends") > 1 << 20);
+        others.abort();
+    });
+}
+
+#[test]
+fn a_large_request_that_is_being_decoded_keeps_nothing_else_waiting() {
+    use tonic::codec::Codec;
+    let _turn = TURN.lock();
+    let runtime = super::runtime("one", 1).expect("a runtime");
+    runtime.block_on(async {
+        let others = tokio::spawn(async {
+            loop {
+                RAN.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        });
+        let decoding = tokio::spawn(async {
+            let decoder = kontiki_proto::codec::Codec::<Slow, Slow>::default().decoder();
+            // Not compressed, the length, and a message whose first field is decoded slowly.
+            let length = 1_u32 << 20;
+            let mut frame = vec![0];
+            frame.extend(length.to_be_bytes());
+            frame.resize(frame.len() + length as usize, 8);
+            let body = axum::body::Body::from(frame);
+            let mut messages = tonic::Streaming::new_request(decoder, body, None, None);
+            messages.message().await.expect("it is decoded")
+        });
+        assert_eq!(decoding.await.expect("it ends"), Some(Slow));
         others.abort();
     });
 }

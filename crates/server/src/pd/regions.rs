@@ -23,6 +23,9 @@ use kontiki_raftstore::{Region, RegionId, Space, StoreId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+/// The maximum number of ranges in one scan: each costs a call to placement.
+const RANGES_MAX: usize = 1_024;
+
 /// Which region a client looks for.
 enum LookUp {
     /// The one that holds a key.
@@ -65,18 +68,44 @@ impl<N: Node> Pd<N> {
         self.check(&request.header)?;
         let limit = u32::try_from(request.limit).unwrap_or(0);
         let scan = ScanRegions { start_key: request.start_key, end_key: request.end_key, limit };
-        let with_leader = |info: RegionInfo| {
-            let leader = self.settled_leader(&info);
-            let region = wire_region(info);
-            pdpb::Region { leader: leader.or(region.leader), ..region }
-        };
-        let regions: Vec<_> = self.find_regions(scan).await?.into_iter().map(with_leader).collect();
+        let found = self.find_regions(scan).await?.into_iter();
+        let regions: Vec<_> = found.map(|info| self.with_leader(info)).collect();
         Ok(pdpb::ScanRegionsResponse {
             header: self.header(),
             region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
             leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
             regions,
         })
+    }
+
+    /// BatchScanRegions: the regions of several ranges, each region once.
+    pub async fn batch_scan_regions(
+        &self,
+        request: pdpb::BatchScanRegionsRequest,
+    ) -> Result<pdpb::BatchScanRegionsResponse> {
+        self.check(&request.header)?;
+        check_ranges(&request.ranges)?;
+        let limit = scan_limit(u32::try_from(request.limit).unwrap_or(0));
+        let mut regions: Vec<pdpb::Region> = Vec::new();
+        for pdpb::KeyRange { start_key, end_key } in request.ranges {
+            let left = limit - regions.len();
+            if left == 0 {
+                break;
+            }
+            // One more: the first one may be the last of the range before.
+            let scan = ScanRegions { start_key, end_key, limit: u32::try_from(left + 1).unwrap_or(0) };
+            let last = regions.last().and_then(|region| region.region.as_ref()).map(|region| region.id);
+            let found = self.find_regions(scan).await?.into_iter();
+            let new = found.filter(|info| last != Some(info.region.id)).take(left);
+            regions.extend(new.map(|info| self.with_leader(info)));
+        }
+        Ok(pdpb::BatchScanRegionsResponse { header: self.header(), regions })
+    }
+
+    fn with_leader(&self, info: RegionInfo) -> pdpb::Region {
+        let leader = self.settled_leader(&info);
+        let region = wire_region(info);
+        pdpb::Region { leader: leader.or(region.leader), ..region }
     }
 
     /// Waits a short time for a region that its leader has not reported, or for its leader: clients that are sent to a
@@ -140,7 +169,7 @@ impl<N: Node> Pd<N> {
     }
 
     /// A region according to placement; `None` if it knows none.
-    async fn ask_for_region(&self, command: Command) -> Result<Option<RegionInfo>> {
+    pub(super) async fn ask_for_region(&self, command: Command) -> Result<Option<RegionInfo>> {
         match self.ask(command).await? {
             Ok(outcome) => expect!(outcome, Region).map(Some),
             Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => Ok(None),
@@ -157,7 +186,7 @@ impl<N: Node> Pd<N> {
 
     /// The leader according to placement, unless the replica here knows of an election; otherwise according to the
     /// replica. `None` if that store is unreachable: its followers will notice and elect another.
-    fn settled_leader(&self, info: &RegionInfo) -> Option<metapb::Peer> {
+    pub(super) fn settled_leader(&self, info: &RegionInfo) -> Option<metapb::Peer> {
         let here = self.node.region(RegionId(info.region.id));
         let leader = match (info.leader.as_ref(), here) {
             (Some(_), Some((_, None))) => None,
@@ -169,7 +198,7 @@ impl<N: Node> Pd<N> {
     }
 
     /// The regions of a range, without a gap: a client would skip the keys in it.
-    async fn find_regions(&self, scan: ScanRegions) -> Result<Vec<RegionInfo>> {
+    pub(super) async fn find_regions(&self, scan: ScanRegions) -> Result<Vec<RegionInfo>> {
         let limit = scan_limit(scan.limit);
         let mut waiting = self.retry_budget.begin(&self.node, 0);
         loop {
@@ -187,6 +216,22 @@ impl<N: Node> Pd<N> {
             }
         }
     }
+}
+
+/// Ranges of one request are in key order and apart: then a region that is in two of them is found twice in a row.
+fn check_ranges(ranges: &[pdpb::KeyRange]) -> Result<()> {
+    let invalid = |text: &str| Err(PdError::Invalid(format!("the ranges of a scan of regions {text}")));
+    if ranges.is_empty() || ranges.len() > RANGES_MAX {
+        return invalid(&format!("are 1 to {RANGES_MAX}, not {}", ranges.len()));
+    }
+    if ranges.iter().any(|range| !range.end_key.is_empty() && range.start_key > range.end_key) {
+        return invalid("end behind their start");
+    }
+    let is_behind = |pair: &[pdpb::KeyRange]| matches!(pair, [before, after] if before.end_key.is_empty() || before.end_key > after.start_key);
+    if ranges.windows(2).any(is_behind) {
+        return invalid("are in key order and do not overlap");
+    }
+    Ok(())
 }
 
 /// Whether the regions, in key order, hold the whole range, or its first part if they are as many as the limit.
@@ -227,7 +272,7 @@ fn fill_gaps(
     by_start.into_values().collect()
 }
 
-fn wire_placement_peer(peer: &placement::Peer) -> metapb::Peer {
+pub(super) fn wire_placement_peer(peer: &placement::Peer) -> metapb::Peer {
     metapb::Peer { id: peer.id, store_id: peer.store_id, role: peer.role, ..Default::default() }
 }
 

@@ -231,6 +231,35 @@ async fn a_scan_of_regions_never_leaves_out_keys() {
     assert_eq!(pd.scan_regions(behind).await.unwrap().regions.len(), 1, "the gap is before it");
 }
 
+#[tokio::test]
+async fn regions_of_several_ranges_come_once_and_in_order() {
+    let list = |regions: Vec<RegionInfo>| Outcome::Regions(RegionList { regions });
+    let left = || region(Some(peer(1)));
+    let range =
+        |start: &'static str, end: &'static str| pdpb::KeyRange { start_key: start.into(), end_key: end.into() };
+    let ask =
+        |ranges: Vec<pdpb::KeyRange>, limit| pdpb::BatchScanRegionsRequest { ranges, limit, ..Default::default() };
+    let three = || vec![range("a", "b"), range("c", "d"), range("e", "")];
+    let (_, pd) = answering([list(vec![left()]), list(vec![left()]), list(vec![left(), right()])]);
+    let answer = pd.batch_scan_regions(ask(three(), 0)).await.unwrap();
+    assert_eq!(answer.header, header());
+    let ids = |regions: &[pdpb::Region]| {
+        regions.iter().filter_map(|found| Some(found.region.as_ref()?.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&answer.regions), [LEFT, RIGHT]);
+    assert!(answer.regions.iter().all(|found| found.leader.is_some()));
+    let (node, pd) = answering([list(vec![left()])]);
+    assert_eq!(ids(&pd.batch_scan_regions(ask(three(), 1)).await.unwrap().regions), [LEFT]);
+    assert_eq!(node.state.lock().placement_requests.len(), 1, "the limit is that of all ranges");
+    for wrong in
+        [vec![], vec![range("b", "a")], vec![range("a", ""), range("b", "c")], vec![range("c", "d"), range("a", "b")]]
+    {
+        let (_, pd) = answering([]);
+        let refused = pd.batch_scan_regions(ask(wrong, 0)).await;
+        assert!(matches!(refused, Err(PdError::Invalid(_))), "{refused:?}");
+    }
+}
+
 /// Roles cross from replication over placement to the protocol by their numbers.
 #[test]
 fn the_numbers_of_roles_are_those_of_the_protocol() {

@@ -184,8 +184,10 @@ const PLACEMENT: Layers = (
     "placement",
     &[
         &["config", "error", "message", "planted"],
-        &["ids", "oracle", "regions", "stores"],
+        &["call", "ids", "oracle", "regions", "stores"],
+        &["growing", "keyspaces"],
         &["state"],
+        &["records"],
         &["leader"],
         &["machine"],
     ],
@@ -260,6 +262,7 @@ const SERVER_KV: Layers = (
         &["route", "scan", "txn_convert"],
         &["load"],
         &["raw", "split", "txn"],
+        &["tinykv"],
         // For tests of this crate.
         &["fake"],
     ],
