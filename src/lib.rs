@@ -134,4 +134,7 @@ mod documentation {
     struct ReplaceADisk;
     #[doc = include_str!("../docs/guide/command-line.md")]
     struct CommandLine;
+    #[cfg(feature = "client")]
+    #[doc = include_str!("../docs/guide/client.md")]
+    struct ClientOfACluster;
 }

@@ -43,6 +43,12 @@ impl<T: Transport> Backoff<T> {
         Backoff { started: self.started, deadline: self.deadline, decides: self.decides, obstacle, ..fresh }
     }
 
+    /// The same for a part that has its own outcome, such as that of another transaction: a lost answer says nothing
+    /// about this operation.
+    pub(crate) fn aside(&self) -> Backoff<T> {
+        Backoff { decides: false, ..self.fork() }
+    }
+
     /// Time left, at most `limit`.
     pub(crate) fn remaining(&self, limit: Duration) -> Duration {
         self.deadline.saturating_sub(self.transport.now()).min(limit)
@@ -63,6 +69,11 @@ impl<T: Transport> Backoff<T> {
         if is_doubtful {
             self.mark_uncertain();
         }
+    }
+
+    /// Whether a try of this operation has failed before.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.obstacle.is_some()
     }
 
     /// From now on a failure leaves the outcome unknown.

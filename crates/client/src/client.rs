@@ -1,10 +1,11 @@
 //! The client: a connection to a cluster, from which all other objects are created.
 
+use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::transport::{Grpc, Transport};
 use crate::tso::LOGICAL_BITS;
-use crate::txn::{LockResolver, Snapshot, Transaction};
-use crate::{Error, Options, RawClient, Result};
+use crate::txn::{self, LockResolver, Mutation, PessimisticTransaction, Snapshot, Transaction};
+use crate::{ClientMetrics, Error, Options, RawClient, Result, TransactionOptions};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_proto::calls::{GetAllStores, ScanRegions};
@@ -93,10 +94,59 @@ impl<T: Transport> Client<T> {
         self.cluster.timestamp(&mut self.cluster.backoff()).await
     }
 
-    /// Begins an optimistic transaction that reads the current state.
+    /// Begins an optimistic transaction that reads the current state, with [`Options::transactions`].
     pub async fn begin(&self) -> Result<Transaction<T>> {
+        self.begin_with(self.cluster.options.transactions.clone()).await
+    }
+
+    /// The same with other options.
+    pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction<T>> {
         let start_ts = self.timestamp().await?;
-        Ok(Transaction::new(self.snapshot(start_ts)))
+        Ok(Transaction::new(self.snapshot(start_ts), options))
+    }
+
+    /// Begins a pessimistic transaction, with [`Options::transactions`].
+    pub async fn begin_pessimistic(&self) -> Result<PessimisticTransaction<T>> {
+        self.begin_pessimistic_with(self.cluster.options.transactions.clone()).await
+    }
+
+    /// The same with other options.
+    pub async fn begin_pessimistic_with(&self, options: TransactionOptions) -> Result<PessimisticTransaction<T>> {
+        let start_ts = self.timestamp().await?;
+        Ok(PessimisticTransaction::new(self.snapshot(start_ts), options))
+    }
+
+    /// Commits changes in two phases, at timestamps and with a primary key that the caller has chosen: prewrites all
+    /// keys at `start_ts`, commits them at `commit_ts`. For programs that have their own source of timestamps, or that
+    /// carry out a commit which was decided elsewhere; a repetition with the same arguments succeeds again.
+    ///
+    /// The timestamps have to be of the same source as those of all other transactions on these keys, and `commit_ts`
+    /// newer than the end of the prewrite, if others read the keys meanwhile. Locks expire 3 s after the physical time
+    /// of `start_ts`: other clients that meet them then roll the transaction back.
+    ///
+    /// [`Error::Invalid`]: nothing was sent. [`Error::CommitTsTooLow`]: see there. Other errors: those of
+    /// [`Transaction::commit`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
+    /// use kontiki_client::Mutation;
+    /// let start_ts = client.timestamp().await?;
+    /// let mutations = vec![
+    ///     Mutation::Put { key: "a".into(), value: "1".into() },
+    ///     Mutation::Delete { key: "b".into() },
+    /// ];
+    /// let commit_ts = client.timestamp().await?;
+    /// client.mutate("a", mutations, start_ts, commit_ts).await
+    /// # }
+    /// ```
+    pub async fn mutate(
+        &self,
+        primary: impl Into<Bytes>,
+        mutations: Vec<Mutation>,
+        start_ts: u64,
+        commit_ts: u64,
+    ) -> Result<()> {
+        txn::mutate(self.snapshot(start_ts), primary.into(), mutations, commit_ts).await
     }
 
     /// Reads the transactional keys as they were at a timestamp.
@@ -120,7 +170,8 @@ impl<T: Transport> Client<T> {
         self.snapshot(ts).stale()
     }
 
-    /// Runs a transaction, and runs it again from its beginning after a conflict, at most `tries_max` times.
+    /// Runs an optimistic transaction, and runs it again from its beginning after a conflict, at most `tries_max`
+    /// times.
     ///
     /// ```no_run
     /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
@@ -136,27 +187,62 @@ impl<T: Transport> Client<T> {
         tries_max: usize,
         mut body: impl for<'a> FnMut(&'a mut Transaction<T>) -> BoxFuture<'a, Result<V>>,
     ) -> Result<V> {
-        if tries_max == 0 {
-            return Err(Error::Invalid("tries_max = 0 is not accepted: at least 1".to_string()));
-        }
-        let mut tries = 0;
-        let mut backoff = self.cluster.backoff();
+        let mut tries = self.tries(tries_max)?;
         loop {
-            tries += 1;
             let mut transaction = self.begin().await?;
             let outcome = match body(&mut transaction).await {
                 Ok(value) => transaction.commit().await.map(|_| value),
                 Err(error) => Err(error),
             };
-            match outcome {
-                Err(error) if error.is_transaction_retryable() && tries < tries_max => {
-                    if backoff.pause(&error).await.is_err() {
-                        return Err(error);
-                    }
-                }
-                other => return other,
+            if let Some(outcome) = tries.end(outcome).await {
+                return outcome;
             }
         }
+    }
+
+    /// Runs a pessimistic transaction, and runs it again from its beginning after a deadlock, or when it could not get
+    /// a lock in time, at most `tries_max` times.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
+    /// client.transact_pessimistic(10, |transaction| Box::pin(async move {
+    ///     let count = transaction.get_for_update("count").await?.map_or(0, |value| value.len());
+    ///     transaction.put("count", vec![b'x'; count + 1]).await
+    /// })).await
+    /// # }
+    /// ```
+    pub async fn transact_pessimistic<V>(
+        &self,
+        tries_max: usize,
+        mut body: impl for<'a> FnMut(&'a mut PessimisticTransaction<T>) -> BoxFuture<'a, Result<V>>,
+    ) -> Result<V> {
+        let mut tries = self.tries(tries_max)?;
+        loop {
+            let mut transaction = self.begin_pessimistic().await?;
+            let outcome = match body(&mut transaction).await {
+                Ok(value) => transaction.commit().await.map(|_| value),
+                Err(error) => {
+                    // The next try needs the locks.
+                    let _ = transaction.rollback().await;
+                    Err(error)
+                }
+            };
+            if let Some(outcome) = tries.end(outcome).await {
+                return outcome;
+            }
+        }
+    }
+
+    fn tries(&self, tries_max: usize) -> Result<Tries<T>> {
+        if tries_max == 0 {
+            return Err(Error::Invalid("tries_max = 0 is not accepted: at least 1".to_string()));
+        }
+        Ok(Tries { left: tries_max, backoff: self.cluster.backoff() })
+    }
+
+    /// What this client and its clones have done since they connected.
+    pub fn metrics(&self) -> ClientMetrics {
+        self.cluster.counters.read()
     }
 
     /// The nodes of the cluster.
@@ -187,5 +273,24 @@ impl<T: Transport> Client<T> {
             })
         };
         Ok(regions.into_iter().filter_map(info).collect())
+    }
+}
+
+/// The tries of a transaction.
+struct Tries<T> {
+    left: usize,
+    backoff: Backoff<T>,
+}
+
+impl<T: Transport> Tries<T> {
+    /// The caller's result after a try; `None`: it waited, and there is another one.
+    async fn end<V>(&mut self, outcome: Result<V>) -> Option<Result<V>> {
+        self.left -= 1;
+        match outcome {
+            Err(error) if error.is_transaction_retryable() && self.left > 0 => {
+                self.backoff.pause(&error).await.is_err().then_some(Err(error))
+            }
+            other => Some(other),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
+use crate::metrics::Counters;
 use crate::placement::Placement;
 use crate::region::{Region, RegionCache};
 use crate::replicas::Replicas;
@@ -31,6 +32,7 @@ const BEYOND_ALL: [u8; 256] = [0xff; 256];
 pub(crate) struct Cluster<T: Transport> {
     pub(crate) transport: T,
     pub(crate) options: Options,
+    pub(crate) counters: Counters,
     placement: Arc<Placement<T>>,
     tso: Tso<T>,
     regions: RegionCache,
@@ -60,8 +62,8 @@ impl<T: Transport> Cluster<T> {
         let mut backoff = Backoff::new(transport.clone(), options.operation_timeout, options.backoff_max);
         placement.discover(&mut backoff).await?;
         let tso = Tso::start(transport.clone(), placement.clone(), options.clone());
-        let (regions, replicas, stores) = Default::default();
-        Ok(Cluster { transport, options, placement, tso, regions, replicas, stores })
+        let (counters, regions, replicas, stores) = Default::default();
+        Ok(Cluster { transport, options, counters, placement, tso, regions, replicas, stores })
     }
 
     /// A budget for one operation.
@@ -75,6 +77,7 @@ impl<T: Transport> Cluster<T> {
     }
 
     pub(crate) async fn timestamp(&self, backoff: &mut Backoff<T>) -> Result<u64, Error> {
+        self.counters.timestamps.count();
         self.tso.timestamp(backoff).await
     }
 
@@ -117,6 +120,7 @@ impl<T: Transport> Cluster<T> {
         previous: bool,
         backoff: &mut Backoff<T>,
     ) -> Result<Option<Region>, Error> {
+        self.counters.region_cache_misses.count();
         let request = pdpb::GetRegionRequest { region_key: Bytes::copy_from_slice(position), ..Default::default() };
         let reply = match previous {
             false => self.place::<calls::GetRegion>(request, backoff).await?,
@@ -206,6 +210,22 @@ impl<T: Transport> Cluster<T> {
             }
         }
         Ok(groups)
+    }
+
+    /// The region that holds all of the items, if there is one and they fit into one request.
+    pub(crate) async fn one_region<I: Item>(
+        &self,
+        mode: Mode,
+        items: &[I],
+        backoff: &mut Backoff<T>,
+    ) -> Result<Option<Arc<Region>>, Error> {
+        let Some(first) = items.first() else { return Ok(None) };
+        if items.len() > GROUP_KEYS_MAX || items.iter().map(Item::bytes).sum::<usize>() > GROUP_BYTES_MAX {
+            return Ok(None);
+        }
+        let region = self.locate(&mode.position(first.key()), backoff).await?;
+        let holds_all = items.iter().all(|item| region.contains(&mode.position(item.key())));
+        Ok(holds_all.then_some(region))
     }
 
     /// Sends items to their regions, in as many requests as needed, until each is answered.
@@ -326,6 +346,8 @@ impl<T: Transport> Cluster<T> {
         context.peer = Some(peer);
         context.max_execution_duration_ms = limit.as_millis() as u64;
         context.api_version = kvrpcpb::ApiVersion::V1 as i32;
+        context.is_retry_request = backoff.has_failed();
+        self.counters.requests.count();
         Ok(within(&self.transport, limit, self.transport.call::<C>(&channel, request)).await)
     }
 
@@ -342,6 +364,7 @@ impl<T: Transport> Cluster<T> {
             },
             Some(Err(failure)) => Err(self.failed(region, failure, C::EFFECT, backoff)),
             None => {
+                self.counters.retries_unanswered.count();
                 let obstacle = backoff.unanswered(format!("store {} does not answer", region.leader.store_id));
                 backoff.answer_lost(C::EFFECT);
                 self.unreachable(region);
@@ -370,6 +393,7 @@ impl<T: Transport> Cluster<T> {
                 if !failure.is_unsent {
                     backoff.answer_lost(effect);
                 }
+                self.counters.retries_unreachable.count();
                 self.unreachable(region);
                 CallError::Moved(RetryDelay::Usual, text)
             }
@@ -384,6 +408,7 @@ impl<T: Transport> Cluster<T> {
         backoff: &mut Backoff<T>,
     ) -> CallError {
         let text = format!("region {}: {}", region.id(), error.message);
+        self.count_refusal(error);
         if let Some(not_leader) = &error.not_leader {
             if let Some(leader) = not_leader.leader.as_ref().filter(|leader| leader.store_id != 0) {
                 self.regions.set_leader(region.id(), leader);
@@ -420,6 +445,20 @@ impl<T: Transport> Cluster<T> {
             self.regions.remove(region.id());
         }
         CallError::Moved(RetryDelay::Usual, text)
+    }
+
+    fn count_refusal(&self, error: &errorpb::Error) {
+        let counters = &self.counters;
+        let counter = if error.not_leader.is_some() {
+            &counters.retries_not_leader
+        } else if error.epoch_not_match.is_some() || error.region_not_found.is_some() {
+            &counters.retries_region_changed
+        } else if error.server_is_busy.is_some() {
+            &counters.retries_busy
+        } else {
+            &counters.retries_other
+        };
+        counter.count();
     }
 
     /// Installs the regions that the store named, with the answering store as their leader where it has a peer.

@@ -1,4 +1,4 @@
-//! The Rust client of a Kontiki cluster: raw keys and optimistic transactions over the wire that TiKV's clients use.
+//! The Rust client of a Kontiki cluster: raw keys and transactions over the wire that TiKV's clients use.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), kontiki_client::Error> {
@@ -12,6 +12,21 @@
 //! transaction.commit().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! A pessimistic transaction locks keys while it runs, so that writers of the same keys wait for each other instead of
+//! starting again:
+//!
+//! ```no_run
+//! # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
+//! let mut transaction = client.begin_pessimistic().await?;
+//! let balance = transaction.get_for_update("account").await?; // the newest value, and it stays that
+//! transaction.put("account", [&balance.unwrap_or_default()[..], b"0"].concat()).await?;
+//! transaction.commit().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Commits take as few round trips as their keys permit: [`TransactionOptions`]. [`Client::metrics`] counts what
+//! happens below.
 //!
 //! Reads may be spread over the replicas of a region. [`ReadFrom::Replica`] costs them a question to the leader; a read
 //! of the past needs none:
@@ -38,6 +53,7 @@ mod client;
 mod cluster;
 mod error;
 mod keys;
+mod metrics;
 mod options;
 mod placement;
 mod raw;
@@ -51,14 +67,15 @@ mod tso;
 mod txn;
 
 pub use client::{Client, RegionInfo, StoreInfo};
-pub use error::Error;
+pub use error::{Error, LockWait};
 pub use keys::KeyPair;
 pub use kontiki_tls::TlsFiles;
-pub use options::Options;
+pub use metrics::ClientMetrics;
+pub use options::{Options, TransactionOptions};
 pub use raw::RawClient;
 pub use replicas::ReadFrom;
 pub use scan::RawScan;
-pub use txn::{Snapshot, SnapshotScan, Transaction};
+pub use txn::{Mutation, PessimisticTransaction, Snapshot, SnapshotScan, Transaction};
 
 /// Result with the client's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -24,6 +24,8 @@ pub struct Options {
     /// Labels of this client as stores have them, such as its zone: reads that any replica may serve go to stores with
     /// most of the same ([`crate::ReadFrom`]). Default none.
     pub labels: Vec<(String, String)>,
+    /// How transactions lock and commit, unless they are begun with options of their own.
+    pub transactions: TransactionOptions,
     /// Use TLS, with the certificates in these files, which are read again when they change; a scheme in an endpoint
     /// has no effect. Default none: plain text.
     pub tls: Option<TlsFiles>,
@@ -39,7 +41,55 @@ impl Default for Options {
             background_secondaries: true,
             repeat_uncertain_writes: false,
             labels: Vec::new(),
+            transactions: TransactionOptions::default(),
             tls: None,
         }
+    }
+}
+
+/// How a transaction locks and commits.
+///
+/// A commit takes the first of these ways that its keys permit; nothing but the time differs for the caller:
+///
+/// | way | condition | round trips that the caller waits for |
+/// |---|---|---|
+/// | one phase | all keys are in one region and fit into one request | 2: a timestamp, the write |
+/// | async commit | at most 256 keys, together at most 4 KiB | 2: a timestamp, the locks |
+/// | two phases | none | 3: the locks, a timestamp, the primary's record |
+///
+/// A server that does not know the first two, or declines them, answers so, and the commit continues in two phases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionOptions {
+    /// Commit in one request if all keys are in one region. Default true.
+    pub one_phase_commit: bool,
+    /// Return from a commit once all keys are locked: the transaction is decided then, and its commit records are
+    /// written in the background. Default true: after a crash of this client any other client finds the outcome from
+    /// the locks. The exception are clients that never ask for the secondary locks (the Rust crate of TiKV, up to 0.4);
+    /// where these read what this client writes, choose false.
+    pub async_commit: bool,
+    /// How long a pessimistic transaction waits for the locks of others, per call, before it fails with
+    /// [`crate::Error::LockWaitTimeout`]; zero: not at all. Never longer than [`Options::operation_timeout`]. Default
+    /// 10 s.
+    pub lock_wait: Duration,
+    /// Time to live of a pessimistic transaction's locks: how long those of a client that died keep others waiting. A
+    /// live one prolongs it at half of this time. Default 20 s.
+    pub lock_ttl: Duration,
+}
+
+impl Default for TransactionOptions {
+    fn default() -> TransactionOptions {
+        TransactionOptions {
+            one_phase_commit: true,
+            async_commit: true,
+            lock_wait: Duration::from_secs(10),
+            lock_ttl: Duration::from_secs(20),
+        }
+    }
+}
+
+impl TransactionOptions {
+    /// Commits in two phases only.
+    pub fn two_phases() -> TransactionOptions {
+        TransactionOptions { one_phase_commit: false, async_commit: false, ..TransactionOptions::default() }
     }
 }

@@ -1,8 +1,11 @@
 //! Errors in replies, and what follows from them.
 
-use crate::{Error, Result};
+use crate::{Error, LockWait, Result};
 use kontiki_proto::ANSWER_TOO_LARGE;
-use kontiki_proto::kvrpcpb::{KeyError, KvPair, LockInfo, write_conflict::Reason};
+use kontiki_proto::kvrpcpb::{Deadlock, KeyError, KvPair, LockInfo, write_conflict::Reason};
+
+/// In the text with which servers refuse the prewrite of a key whose pessimistic lock is gone.
+const PESSIMISTIC_LOCK_LOST: &str = "PessimisticLockNotFound";
 
 /// The caller's error for an error about a key. Locks are resolved before.
 pub(crate) fn error_of(error: KeyError) -> Error {
@@ -18,6 +21,15 @@ pub(crate) fn error_of(error: KeyError) -> Error {
     if error.txn_lock_not_found.is_some() {
         return Error::RolledBack("its locks were removed; it took longer than their time to live".to_string());
     }
+    if let Some(deadlock) = error.deadlock {
+        return deadlock_of(deadlock);
+    }
+    if let Some(expired) = error.commit_ts_expired {
+        return Error::CommitTsTooLow { key: expired.key, min_commit_ts: expired.min_commit_ts };
+    }
+    if error.abort.contains(PESSIMISTIC_LOCK_LOST) {
+        return Error::RolledBack("a lock was lost; it took longer than its time to live".to_string());
+    }
     if let Some(lock) = error.locked {
         return Error::RolledBack(format!("locked by transaction {}", lock.lock_version));
     }
@@ -25,6 +37,12 @@ pub(crate) fn error_of(error: KeyError) -> Error {
         return Error::RolledBack(error.retryable);
     }
     Error::Server(if error.abort.is_empty() { "an error without a text".to_string() } else { error.abort })
+}
+
+fn deadlock_of(deadlock: Deadlock) -> Error {
+    let waits = deadlock.wait_chain.into_iter();
+    let chain = waits.map(|entry| LockWait { waiter: entry.txn, holder: entry.wait_for_txn, key: entry.key }).collect();
+    Error::Deadlock { key: deadlock.lock_key, holder: deadlock.lock_ts, chain }
 }
 
 /// The locks among errors about keys; anything else is the caller's error.

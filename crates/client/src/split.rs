@@ -1,10 +1,10 @@
 //! Splitting regions at keys.
 
 use crate::cluster::Cluster;
-use crate::keys::{boundary_behind, encode};
 use crate::transport::Transport;
 use crate::{Client, Error, RawClient, Result};
 use bytes::Bytes;
+use kontiki_env::memcomparable::{boundary_behind, encode};
 use kontiki_proto::calls::SplitRegion;
 use kontiki_proto::kvrpcpb::SplitRegionRequest;
 use std::collections::BTreeMap;

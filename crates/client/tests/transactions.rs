@@ -47,6 +47,7 @@ async fn crashed_writer(mock: &Mock, client: &Client, keys: &[&'static str], cha
             min_commit_ts: 0,
             txn_size: keys.len() as u64,
             async_commit: None,
+            for_update_ts: 0,
         };
         change(&mut lock);
         mock.state.lock().locks.insert(Bytes::from_static(key.as_bytes()), lock);
@@ -473,4 +474,32 @@ async fn answers_that_would_be_too_large_are_asked_for_in_parts() {
     assert_eq!(backward, owned(&all));
     let keys = all.iter().map(|(key, _)| *key);
     assert_eq!(texts(&snapshot.batch_get(keys).await.unwrap()), owned(&all));
+}
+
+#[tokio::test]
+async fn a_scan_may_read_ahead() {
+    let (mock, client) = cluster().await;
+    let commit_ts = write(&client, &[("a", "1"), ("h", "2"), ("q", "3")]).await;
+    for reverse in [false, true] {
+        mock.state.lock().calls.clear();
+        let mut scan = client.snapshot(commit_ts).scan_pages("", "", 10, reverse).prefetch();
+        let mut found = texts(&scan.next_page().await.unwrap().unwrap());
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        while mock.state.lock().count("KvScan") < 2 {
+            assert!(tokio::time::Instant::now() < deadline, "the second page is requested without being asked for");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        while let Some(page) = scan.next_page().await.unwrap() {
+            found.extend(texts(&page));
+        }
+        found.sort();
+        assert_eq!(found, owned(&[("a", "1"), ("h", "2"), ("q", "3")]));
+        assert_eq!(mock.state.lock().count("KvScan"), 3, "each region once");
+        assert_eq!(scan.next_page().await.unwrap(), None);
+    }
+    // An error ahead is reported by the next page, and the one after goes on from there.
+    let mut scan = client.snapshot(commit_ts).scan_pages("", "", 10, false).prefetch();
+    mock.state.lock().fault("KvScan", Fault::Status(tonic::Code::Unimplemented));
+    assert!(scan.next_page().await.is_err());
+    assert_eq!(texts(&scan.next_page().await.unwrap().unwrap()), owned(&[("a", "1")]));
 }

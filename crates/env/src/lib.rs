@@ -13,6 +13,7 @@ mod error_kind;
 pub mod fs;
 mod key_text;
 pub mod machine;
+pub mod memcomparable;
 mod planted;
 pub mod rng;
 pub mod tasks;

@@ -113,7 +113,7 @@ fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
 fn print(report: &Report) {
     let faults: u64 = report.faults.values().sum();
     println!(
-        "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} stale, {:>3} faults, {:>3} terms, {:>2} snapshots ({} as tables), {:>4} read back, {:>5} states, {:>3} hibernations, {:>3} checks, {:>2} merges, {:>2} splits by load, {:>2} moves of logs, {:>3} member changes{}{}",
+        "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions ({} pessimistic; {:?} in one, async, two), {:>3} stale, {:>3} faults, {:>3} terms, {:>2} snapshots ({} as tables), {:>4} read back, {:>5} states, {:>3} hibernations, {:>3} checks, {:>2} merges, {:>2} splits by load, {:>2} moves of logs, {:>3} member changes{}{}",
         report.seed,
         report.scenario.map_or_else(String::new, |scenario| format!("{scenario:?}").to_lowercase()),
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
@@ -122,6 +122,8 @@ fn print(report: &Report) {
         report.virtual_time.as_secs_f64(),
         report.answered,
         report.transactions,
+        report.pessimistic,
+        report.commits,
         report.stale_reads,
         faults,
         report.terms,

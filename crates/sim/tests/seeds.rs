@@ -26,6 +26,11 @@ fn every_seed_keeps_its_promises() {
     assert!(sum(|report| report.snapshots) > 0, "slow followers were sent snapshots");
     assert!(sum(|report| report.snapshots_as_tables) > 0, "some were taken in as tables");
     assert!(sum(|report| report.stale_reads) > 3 * SEEDS.end, "the bank was read as it was, at single replicas");
+    assert!(sum(|report| report.pessimistic) > SEEDS.end, "transactions locked what they read");
+    for way in 0..3 {
+        let commits: u64 = reports.iter().map(|report| report.commits[way]).sum();
+        assert!(commits > 2 * SEEDS.end, "{commits} commits in way {way}");
+    }
     assert!(sum(|report| report.entries_read) > 100, "followers that lagged got entries from logs on disk");
     assert!(sum(|report| report.merges as u64) > 20, "regions were merged");
     assert!(sum(|report| (report.regions + report.merges) as u64) > 2 * SEEDS.end + 40, "regions were split");

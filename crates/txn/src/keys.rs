@@ -8,9 +8,10 @@
 //!
 //! The inverted timestamp puts newer versions of a key before older ones.
 
-use crate::{Malformed, TimeStamp, memcomparable};
+use crate::{Malformed, TimeStamp};
 use bytes::Bytes;
 use kontiki_engine::{Family, Range};
+use kontiki_env::memcomparable;
 
 /// Long values.
 pub const TXN_DEFAULT: Family = Family::reserved(0);
@@ -46,7 +47,7 @@ pub fn default_key(key: &[u8], start_ts: TimeStamp) -> Vec<u8> {
 
 /// The user key of a lock's physical key.
 pub(crate) fn split_lock_key(physical: &[u8]) -> Result<Vec<u8>, Malformed> {
-    memcomparable::decode(physical)
+    Ok(memcomparable::decode(physical)?)
 }
 
 /// The encoded user key and the timestamp of a versioned physical key. Does not look inside the user key.

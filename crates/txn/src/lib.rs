@@ -16,7 +16,6 @@ mod latch;
 mod lock;
 mod lock_waits;
 mod malformed;
-mod memcomparable;
 mod memory_locks;
 pub mod planted;
 mod read;
@@ -51,12 +50,12 @@ pub use concurrency::ConcurrencyManager;
 pub use deadlock::{DeadlockDetector, EDGE_AGE_MAX, EDGES_MAX, LocalDetector, WaitGraph};
 pub use error::{ConflictReason, Failure, KeyError, StorageError, WaitFor};
 pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_range, write_key};
+pub use kontiki_env::memcomparable::{
+    boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,
+};
 pub use latch::{LatchGuard, Latches};
 pub use lock::{Lock, LockInfo, LockKind, SHORT_VALUE_BYTES_MAX};
 pub use malformed::Malformed;
-pub use memcomparable::{
-    boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,
-};
 pub use memory_locks::MemoryLocks;
 pub use read::{CommittedReader, CommittedScan, Isolation, OldestLock, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};

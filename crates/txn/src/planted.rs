@@ -32,4 +32,6 @@ kontiki_env::planted_bugs! {
     RollBackAsyncCommit,
     /// Reads do not look at the locks that are on their way to the replicas.
     MissMemoryLocks,
+    /// The pessimistic locks of every second transaction get lost, and its prewrite does not notice.
+    LosePessimisticLocks,
 }

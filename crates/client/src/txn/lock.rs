@@ -9,8 +9,8 @@ use crate::transport::Transport;
 use crate::tso::LOGICAL_BITS;
 use bytes::Bytes;
 use kontiki_env::KeyText;
-use kontiki_proto::calls::{KvCheckSecondaryLocks, KvCheckTxnStatus, KvResolveLock};
-use kontiki_proto::kvrpcpb::{self, Action, LockInfo};
+use kontiki_proto::calls::{KvCheckSecondaryLocks, KvCheckTxnStatus, KvPessimisticRollback, KvResolveLock};
+use kontiki_proto::kvrpcpb::{self, Action, CheckTxnStatusRequest, CheckTxnStatusResponse, LockInfo, Op};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,14 +44,26 @@ impl<T: Transport> LockResolver<T> {
 
     /// Resolves a lock on behalf of a read or write at `caller_start_ts`.
     async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff<T>) -> Result<LockState> {
+        let counters = &self.cluster.counters;
+        counters.locks_met.count();
         let known = self.decided.lock().get(&lock.lock_version).copied();
-        let commit_version = match known {
-            Some(commit_version) => commit_version,
-            None => match self.ask(lock, caller_start_ts, backoff).await? {
-                Ok(commit_version) => commit_version,
-                Err(undecided) => return Ok(undecided),
-            },
+        let answer = match known {
+            Some(commit_version) => Answer::Decided(commit_version),
+            None => self.ask(lock, caller_start_ts, backoff).await?,
         };
+        match answer {
+            Answer::Undecided(state) => return Ok(state),
+            // It holds no value: whatever came of its transaction, nothing was prewritten here.
+            Answer::Decided(_) | Answer::Stale if is_pessimistic(lock) => self.drop_pessimistic(lock, backoff).await?,
+            Answer::Decided(commit_version) => self.finish(lock, commit_version, backoff).await?,
+            Answer::Stale => return Ok(LockState::Alive),
+        }
+        counters.locks_resolved.count();
+        Ok(LockState::Resolved)
+    }
+
+    /// Gives a lock its transaction's outcome.
+    async fn finish(&self, lock: &LockInfo, commit_version: u64, backoff: &mut Backoff<T>) -> Result<()> {
         let keys = if lock.txn_size < LARGE_TXN_KEYS { vec![lock.key.clone()] } else { Vec::new() };
         let request = kvrpcpb::ResolveLockRequest {
             start_version: lock.lock_version,
@@ -60,22 +72,26 @@ impl<T: Transport> LockResolver<T> {
             ..Default::default()
         };
         let reply = self.cluster.call::<KvResolveLock>(Mode::Txn, &lock.key, request, backoff).await?;
-        match reply.error {
-            None => Ok(LockState::Resolved),
-            Some(error) => Err(error_of(error)),
-        }
+        reply.error.map_or(Ok(()), |error| Err(error_of(error)))
     }
 
-    /// Asks the primary: the commit timestamp (0 rolled back), or why it is undecided.
-    async fn ask(
-        &self,
-        lock: &LockInfo,
-        caller_start_ts: u64,
-        backoff: &mut Backoff<T>,
-    ) -> Result<std::result::Result<u64, LockState>> {
+    async fn drop_pessimistic(&self, lock: &LockInfo, backoff: &mut Backoff<T>) -> Result<()> {
+        let request = kvrpcpb::PessimisticRollbackRequest {
+            start_version: lock.lock_version,
+            // One that its owner takes later stays.
+            for_update_ts: lock.lock_for_update_ts,
+            keys: vec![lock.key.clone()],
+            ..Default::default()
+        };
+        let mut reply = self.cluster.call::<KvPessimisticRollback>(Mode::Txn, &lock.key, request, backoff).await?;
+        reply.errors.pop().map_or(Ok(()), |error| Err(error_of(error)))
+    }
+
+    /// Asks the primary.
+    async fn ask(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff<T>) -> Result<Answer> {
         let now = self.cluster.timestamp(backoff).await?;
         let expired = lock.lock_ttl == 0 || is_expired(lock, now);
-        let request = kvrpcpb::CheckTxnStatusRequest {
+        let request = CheckTxnStatusRequest {
             primary_key: lock.primary_lock.clone(),
             lock_ts: lock.lock_version,
             caller_start_ts,
@@ -83,26 +99,79 @@ impl<T: Transport> LockResolver<T> {
             current_ts: if lock.lock_ttl == 0 { u64::MAX } else { now },
             // A young transaction may be about to lock its primary: it must not be stopped.
             rollback_if_not_exist: expired,
+            resolving_pessimistic_lock: is_pessimistic(lock),
+            // A transaction whose first lock failed may have chosen another primary since.
+            verify_is_primary: true,
             ..Default::default()
         };
         let reply = self.cluster.call::<KvCheckTxnStatus>(Mode::Txn, &lock.primary_lock, request, backoff).await?;
-        if let Some(error) = reply.error {
-            return if error.txn_not_found.is_some() { Ok(Err(LockState::Alive)) } else { Err(error_of(error)) };
+        if let Some(error) = &reply.error {
+            if error.txn_not_found.is_some() {
+                return Ok(Answer::Undecided(LockState::Alive));
+            }
+            if error.primary_mismatch.is_some() && is_pessimistic(lock) {
+                return Ok(Answer::Stale);
+            }
         }
         if let Some(primary) = reply.lock_info.as_ref().filter(|lock| lock.use_async_commit && is_expired(lock, now)) {
-            let outcome = self.ask_secondaries(primary, backoff).await?;
-            return Ok(outcome.map(|commit_version| self.remember(lock, commit_version)).ok_or(LockState::Alive));
+            let outcome = self.ask_secondaries(primary, now, backoff).await?;
+            return Ok(match outcome {
+                Some(commit_version) => Answer::Decided(self.remember(lock.lock_version, commit_version)),
+                None => Answer::Undecided(LockState::Alive),
+            });
+        }
+        self.answer_of(lock, reply)
+    }
+
+    fn answer_of(&self, lock: &LockInfo, reply: CheckTxnStatusResponse) -> Result<Answer> {
+        if let Some(error) = reply.error {
+            return Err(error_of(error));
         }
         if reply.lock_ttl > 0 || reply.lock_info.is_some() {
             let pushed = reply.action == Action::MinCommitTsPushed as i32;
-            return Ok(Err(if pushed { LockState::Pushed } else { LockState::Alive }));
+            return Ok(Answer::Undecided(if pushed { LockState::Pushed } else { LockState::Alive }));
         }
-        Ok(Ok(self.remember(lock, reply.commit_version)))
+        // Without a record the transaction may still commit: only this lock is known to be in vain.
+        let without_record = [Action::TtlExpirePessimisticRollback as i32, Action::LockNotExistDoNothing as i32];
+        if without_record.contains(&reply.action) {
+            return Ok(Answer::Stale);
+        }
+        Ok(Answer::Decided(self.remember(lock.lock_version, reply.commit_version)))
     }
 
-    fn remember(&self, lock: &LockInfo, commit_version: u64) -> u64 {
+    /// Decides one of this client's own transactions, whose answers were lost, in the way in which others decide it
+    /// after its time to live: all of them come to the same outcome. Returns the commit timestamp, 0 for
+    /// rolled back.
+    pub(crate) async fn decide(&self, primary: &Bytes, start_ts: u64, backoff: &mut Backoff<T>) -> Result<u64> {
+        loop {
+            let request = CheckTxnStatusRequest {
+                primary_key: primary.clone(),
+                lock_ts: start_ts,
+                current_ts: u64::MAX,
+                rollback_if_not_exist: true,
+                ..Default::default()
+            };
+            let reply = self.cluster.call::<KvCheckTxnStatus>(Mode::Txn, primary, request, backoff).await?;
+            if let Some(error) = reply.error {
+                return Err(error_of(error));
+            }
+            match &reply.lock_info {
+                None => return Ok(self.remember(start_ts, reply.commit_version)),
+                Some(lock) if lock.use_async_commit => {
+                    if let Some(commit_version) = self.ask_secondaries(lock, u64::MAX, backoff).await? {
+                        return Ok(self.remember(start_ts, commit_version));
+                    }
+                }
+                Some(_) => {}
+            }
+            backoff.pause(format!("transaction {start_ts} is still undecided")).await?;
+        }
+    }
+
+    /// Notes the outcome of a transaction, for locks of it that are met.
+    pub(crate) fn remember(&self, start_ts: u64, commit_version: u64) -> u64 {
         let mut decided = self.decided.lock();
-        decided.insert(lock.lock_version, commit_version);
+        decided.insert(start_ts, commit_version);
         if decided.len() > DECIDED_MAX {
             decided.pop_first(); // The oldest transaction's locks are the least likely to be met again.
         }
@@ -112,7 +181,12 @@ impl<T: Transport> LockResolver<T> {
     /// The outcome of a transaction with async commit whose client has stopped: it is committed if all its keys are
     /// prewritten, and one that is not refuses to be from now on. `None`: some key was prewritten without async commit,
     /// so the primary alone decides, and it is not decided yet.
-    async fn ask_secondaries(&self, primary: &LockInfo, backoff: &mut Backoff<T>) -> Result<Option<u64>> {
+    async fn ask_secondaries(
+        &self,
+        primary: &LockInfo,
+        current_ts: u64,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Option<u64>> {
         let start_version = primary.lock_version;
         let request = |keys: &[Bytes]| kvrpcpb::CheckSecondaryLocksRequest {
             keys: keys.to_vec(),
@@ -132,7 +206,7 @@ impl<T: Transport> LockResolver<T> {
                 break;
             }
             if reply.locks.iter().any(|lock| !lock.use_async_commit) {
-                return self.ask_primary_alone(primary, backoff).await;
+                return self.ask_primary_alone(primary, current_ts, backoff).await;
             }
             commit_version = reply.locks.iter().map(|lock| lock.min_commit_ts).fold(commit_version, u64::max);
         }
@@ -142,11 +216,16 @@ impl<T: Transport> LockResolver<T> {
         reply.error.map_or(Ok(Some(commit_version)), |error| Err(error_of(error)))
     }
 
-    async fn ask_primary_alone(&self, primary: &LockInfo, backoff: &mut Backoff<T>) -> Result<Option<u64>> {
-        let request = kvrpcpb::CheckTxnStatusRequest {
+    async fn ask_primary_alone(
+        &self,
+        primary: &LockInfo,
+        current_ts: u64,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Option<u64>> {
+        let request = CheckTxnStatusRequest {
             primary_key: primary.key.clone(),
             lock_ts: primary.lock_version,
-            current_ts: self.cluster.timestamp(backoff).await?,
+            current_ts,
             rollback_if_not_exist: true,
             force_sync_commit: true,
             ..Default::default()
@@ -176,6 +255,20 @@ impl<T: Transport> LockResolver<T> {
         }
         Ok(resolved)
     }
+}
+
+/// What the primary says.
+enum Answer {
+    /// The commit timestamp; 0 for rolled back.
+    Decided(u64),
+    Undecided(LockState),
+    /// A pessimistic lock is in vain, and nothing is decided: its transaction has lost its primary lock, or has another
+    /// primary.
+    Stale,
+}
+
+fn is_pessimistic(lock: &LockInfo) -> bool {
+    lock.lock_type == Op::PessimisticLock as i32
 }
 
 /// Whether others may decide the lock's transaction at `now`.

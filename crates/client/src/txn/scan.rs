@@ -1,29 +1,107 @@
 //! Scans at a timestamp, in pages.
 
 use super::Snapshot;
-use crate::Result;
 use crate::keys::{KeyPair, Mode};
 use crate::reply::{locks_of, too_large};
 use crate::scan::Remainder;
 use crate::transport::{Grpc, Transport};
+use crate::{Error, Result};
 use kontiki_proto::calls::KvScan;
 use kontiki_proto::kvrpcpb::{self, KvPair, LockInfo};
+use tokio::sync::oneshot;
+
+/// A page; `None` at the end.
+type Page = Result<Option<Vec<KeyPair>>>;
 
 /// A scan of transactional keys that is answered in pages ([`Snapshot::scan_pages`]): all pages show the snapshot's
 /// state.
 pub struct SnapshotScan<T: Transport = Grpc> {
-    snapshot: Snapshot<T>,
-    remainder: Remainder,
+    is_prefetching: bool,
+    next: Next<T>,
+}
+
+/// Where the next page comes from.
+enum Next<T: Transport> {
+    Here(Pages<T>),
+    /// From a task that reads it ahead, and gives the rest of the scan back.
+    Ahead(oneshot::Receiver<(Pages<T>, Page)>),
+    /// That task was dropped with its runtime.
+    Lost,
 }
 
 impl<T: Transport> SnapshotScan<T> {
     pub(super) fn new(snapshot: Snapshot<T>, remainder: Remainder) -> SnapshotScan<T> {
-        SnapshotScan { snapshot, remainder }
+        SnapshotScan { is_prefetching: false, next: Next::Here(Pages { snapshot, remainder }) }
+    }
+
+    /// From the first page on, the next one is requested while the caller works on the present one: at most one page is
+    /// read in vain, and kept in memory.
+    pub fn prefetch(mut self) -> SnapshotScan<T> {
+        self.is_prefetching = true;
+        self
     }
 
     /// The next pairs, at least one; `None` at the end. It may be called again after an error, and continues where it
     /// was.
-    pub async fn next_page(&mut self) -> Result<Option<Vec<KeyPair>>> {
+    pub async fn next_page(&mut self) -> Page {
+        let page = match &mut self.next {
+            Next::Here(pages) => pages.next().await,
+            Next::Ahead(page) => match page.await {
+                Ok((pages, page)) => {
+                    self.next = Next::Here(pages);
+                    page
+                }
+                Err(_) => {
+                    self.next = Next::Lost;
+                    return self.lost();
+                }
+            },
+            Next::Lost => return self.lost(),
+        };
+        if self.is_prefetching && matches!(page, Ok(Some(_))) {
+            self.read_ahead();
+        }
+        page
+    }
+
+    fn read_ahead(&mut self) {
+        match std::mem::replace(&mut self.next, Next::Lost) {
+            Next::Here(mut pages) if !pages.remainder.is_finished() => {
+                let (sender, receiver) = oneshot::channel();
+                let transport = pages.snapshot.cluster.transport.clone();
+                transport.spawn(async move {
+                    let page = pages.next().await;
+                    // The caller may have stopped.
+                    let _ = sender.send((pages, page));
+                });
+                self.next = Next::Ahead(receiver);
+            }
+            next => self.next = next,
+        }
+    }
+
+    fn lost(&self) -> Page {
+        Err(Error::Server("the task that reads the scan ahead has ended; scan again".to_string()))
+    }
+
+    /// All pairs that are left.
+    pub(super) async fn all(mut self) -> Result<Vec<KeyPair>> {
+        let mut pairs = self.next_page().await?.unwrap_or_default();
+        while let Some(page) = self.next_page().await? {
+            pairs.extend(page);
+        }
+        Ok(pairs)
+    }
+}
+
+/// The rest of a scan.
+struct Pages<T: Transport> {
+    snapshot: Snapshot<T>,
+    remainder: Remainder,
+}
+
+impl<T: Transport> Pages<T> {
+    async fn next(&mut self) -> Page {
         let cluster = self.snapshot.cluster.clone();
         // A long scan is many operations: each page has the whole timeout.
         let mut backoff = cluster.backoff();
@@ -56,15 +134,6 @@ impl<T: Transport> SnapshotScan<T> {
             }
         }
         Ok(None)
-    }
-
-    /// All pairs that are left.
-    pub(super) async fn all(mut self) -> Result<Vec<KeyPair>> {
-        let mut pairs = self.next_page().await?.unwrap_or_default();
-        while let Some(page) = self.next_page().await? {
-            pairs.extend(page);
-        }
-        Ok(pairs)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Snapshot;
 use super::commit::Committer;
 use crate::transport::{Grpc, Transport};
-use crate::{Error, KeyPair, Result};
+use crate::{Error, KeyPair, Result, TransactionOptions};
 use bytes::Bytes;
 use kontiki_proto::kvrpcpb::{Mutation, Op};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What the transaction does to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     Put(Bytes),
     /// A put of a key that must be absent.
     Insert(Bytes),
@@ -22,14 +22,14 @@ enum Change {
 }
 
 impl Change {
-    fn value(&self) -> Option<&Bytes> {
+    pub(super) fn value(&self) -> Option<&Bytes> {
         match self {
             Change::Put(value) | Change::Insert(value) => Some(value),
             Change::Delete | Change::MustBeAbsent => None,
         }
     }
 
-    fn mutation(self, key: Bytes) -> Mutation {
+    pub(super) fn mutation(self, key: Bytes) -> Mutation {
         let op = match self {
             Change::Put(_) => Op::Put,
             Change::Insert(_) => Op::Insert,
@@ -44,16 +44,17 @@ impl Change {
 /// [`Transaction::commit`], which fails with [`crate::Error::Conflict`] if another transaction has committed one of the
 /// written keys since the beginning. Dropping it has no effect on the cluster.
 pub struct Transaction<T: Transport = Grpc> {
-    snapshot: Snapshot<T>,
-    changes: BTreeMap<Bytes, Change>,
+    pub(super) snapshot: Snapshot<T>,
+    pub(super) changes: BTreeMap<Bytes, Change>,
     /// On the transport's clock.
-    began: Duration,
+    pub(super) began: Duration,
+    pub(super) options: TransactionOptions,
 }
 
 impl<T: Transport> Transaction<T> {
-    pub(crate) fn new(snapshot: Snapshot<T>) -> Transaction<T> {
+    pub(crate) fn new(snapshot: Snapshot<T>, options: TransactionOptions) -> Transaction<T> {
         let began = snapshot.cluster.transport.now();
-        Transaction { snapshot, changes: BTreeMap::new(), began }
+        Transaction { snapshot, changes: BTreeMap::new(), began, options }
     }
 
     /// The timestamp of its reads.
@@ -151,7 +152,7 @@ impl<T: Transport> Transaction<T> {
             return Ok(None);
         }
         let mutations = self.changes.into_iter().map(|(key, change)| change.mutation(key)).collect();
-        let committer = Committer::new(self.snapshot, mutations, self.began);
+        let committer = Committer::new(self.snapshot, mutations, self.began, self.options);
         committer.run().await.map(Some)
     }
 

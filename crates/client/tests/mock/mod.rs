@@ -9,8 +9,8 @@ mod store;
 pub use store::MockLock;
 
 use bytes::Bytes;
-use kontiki_client::{Client, Options};
-use kontiki_proto::kvrpcpb::{KeyError, KvPair};
+use kontiki_client::{Client, Options, TransactionOptions};
+use kontiki_proto::kvrpcpb::{KeyError, KvPair, PessimisticLockRequest, PrewriteRequest};
 use kontiki_proto::{errorpb, metapb, pdpb::pd_server::PdServer, tikvpb::tikv_server::TikvServer};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,6 +32,8 @@ pub enum Fault {
     Status(tonic::Code),
     /// Done, but the answer is lost.
     LoseAnswer,
+    /// The same, and then the region is split at a position.
+    LoseAnswerAndSplit(Bytes),
 }
 
 #[derive(Clone)]
@@ -89,6 +91,13 @@ pub struct State {
     pub safe_ts: BTreeMap<u64, u64>,
     /// Of each store: its zone.
     pub zones: BTreeMap<u64, String>,
+    /// Async commit and one-phase commit are declined.
+    pub declines: bool,
+    /// Errors of requests for pessimistic locks, one for each.
+    pub lock_errors: VecDeque<KeyError>,
+    /// Requests for pessimistic locks, and prewrites.
+    pub lock_requests: Vec<PessimisticLockRequest>,
+    pub prewrites: Vec<PrewriteRequest>,
     /// Every call that arrived, in order.
     pub calls: Vec<(&'static str, u64)>,
 }
@@ -207,13 +216,17 @@ impl Mock {
         (&mut self.servers[store as usize - 1]).await.unwrap();
     }
 
-    /// A client without background work.
+    /// A client without background work, which commits in two phases.
     pub async fn client(&self) -> Client {
         self.client_within(Duration::from_secs(60)).await
     }
 
     pub async fn client_within(&self, operation_timeout: Duration) -> Client {
-        let options = Options { operation_timeout, background_secondaries: false, ..Options::default() };
+        self.client_with(operation_timeout, TransactionOptions::two_phases()).await
+    }
+
+    pub async fn client_with(&self, operation_timeout: Duration, transactions: TransactionOptions) -> Client {
+        let options = Options { operation_timeout, background_secondaries: false, transactions, ..Options::default() };
         Client::connect_with(&self.endpoints[..1], options).await.unwrap()
     }
 }

@@ -72,7 +72,7 @@ impl Node {
     ) -> Result<Response<A>, Status> {
         let mut state = self.state.lock();
         state.calls.push((call, self.store));
-        match state.take_fault(call, |fault| !matches!(fault, Fault::LoseAnswer)) {
+        match state.take_fault(call, |fault| !loses_answer(fault)) {
             Some(Fault::Region(error)) => return Ok(Response::new(refuse(error))),
             Some(Fault::Status(code)) => return Err(Status::new(code, "planned")),
             _ => {}
@@ -90,13 +90,20 @@ impl Node {
             })));
         }
         // Only the answer of an executed request can be lost.
-        let lost = state.take_fault(call, |fault| matches!(fault, Fault::LoseAnswer));
+        let lost = state.take_fault(call, loses_answer);
         let answer = work(&mut state);
+        if let Some(Fault::LoseAnswerAndSplit(position)) = &lost {
+            state.split(position.clone());
+        }
         match lost {
             Some(_) => Err(Status::unavailable("the answer is lost")),
             None => Ok(Response::new(answer)),
         }
     }
+}
+
+fn loses_answer(fault: &Fault) -> bool {
+    matches!(fault, Fault::LoseAnswer | Fault::LoseAnswerAndSplit(_))
 }
 
 /// Raw answers carry an error in a pair only.
@@ -202,7 +209,7 @@ calls! {
     })
     kv_prewrite("KvPrewrite", PrewriteRequest -> PrewriteResponse,
         |state, q| txn(q.mutations.iter().map(|mutation| mutation.key.clone())),
-        PrewriteResponse { errors: state.prewrite(&q), ..Default::default() })
+        state.prewrite(&q))
     kv_commit("KvCommit", CommitRequest -> CommitResponse, |state, q| txn(q.keys.clone()),
         CommitResponse { error: state.commit(&q), commit_version: q.commit_version, ..Default::default() })
     kv_batch_rollback("KvBatchRollback", BatchRollbackRequest -> BatchRollbackResponse, |state, q| txn(q.keys.clone()),
@@ -215,15 +222,16 @@ calls! {
     })
     kv_check_secondary_locks("KvCheckSecondaryLocks", CheckSecondaryLocksRequest -> CheckSecondaryLocksResponse,
         |state, q| txn(q.keys.clone()), state.check_secondary_locks(&q))
-    kv_pessimistic_lock("KvPessimisticLock", PessimisticLockRequest -> PessimisticLockResponse, |state, q| txn([]), {
-        PessimisticLockResponse::default()
-    })
+    kv_pessimistic_lock("KvPessimisticLock", PessimisticLockRequest -> PessimisticLockResponse,
+        |state, q| txn(q.mutations.iter().map(|mutation| mutation.key.clone())), state.pessimistic_lock(&q))
     kv_pessimistic_rollback("KVPessimisticRollback", PessimisticRollbackRequest -> PessimisticRollbackResponse,
-        |state, q| txn([]), PessimisticRollbackResponse::default())
-    kv_cleanup("KvCleanup", CleanupRequest -> CleanupResponse, |state, q| txn([]), CleanupResponse::default())
-    kv_txn_heart_beat("KvTxnHeartBeat", TxnHeartBeatRequest -> TxnHeartBeatResponse, |state, q| txn([]), {
-        TxnHeartBeatResponse::default()
+        |state, q| txn(q.keys.clone()), {
+        state.pessimistic_rollback(&q);
+        PessimisticRollbackResponse::default()
     })
+    kv_cleanup("KvCleanup", CleanupRequest -> CleanupResponse, |state, q| txn([]), CleanupResponse::default())
+    kv_txn_heart_beat("KvTxnHeartBeat", TxnHeartBeatRequest -> TxnHeartBeatResponse,
+        |state, q| txn([q.primary_lock.clone()]), state.heart_beat(&q))
     kv_scan_lock("KvScanLock", ScanLockRequest -> ScanLockResponse, |state, q| txn([]), ScanLockResponse::default())
     split_region("SplitRegion", SplitRegionRequest -> SplitRegionResponse, |state, q| txn(q.split_keys.clone()), {
         state.split_keys.extend(q.split_keys);

@@ -15,6 +15,7 @@ pub struct MockLock {
     pub txn_size: u64,
     /// With async commit: all other keys, in the primary's lock.
     pub async_commit: Option<Vec<Bytes>>,
+    pub for_update_ts: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -34,9 +35,9 @@ fn info(key: &Bytes, lock: &MockLock) -> LockInfo {
         txn_size: lock.txn_size,
         lock_type: lock.op,
         min_commit_ts: lock.min_commit_ts,
+        lock_for_update_ts: lock.for_update_ts,
         use_async_commit: lock.async_commit.is_some(),
         secondaries: lock.async_commit.clone().filter(|_| *key == lock.primary).unwrap_or_default(),
-        ..Default::default()
     }
 }
 
@@ -61,6 +62,7 @@ impl State {
 
     pub fn read(&self, key: &Bytes, ts: u64, context: &Context) -> Result<Option<Bytes>, KeyError> {
         if let Some(lock) = self.locks.get(key)
+            && lock.op != Op::PessimisticLock as i32
             && lock.start_ts <= ts
             && lock.min_commit_ts <= ts
             && !context.resolved_locks.contains(&lock.start_ts)
@@ -97,7 +99,47 @@ impl State {
         pairs
     }
 
-    pub fn prewrite(&mut self, request: &PrewriteRequest) -> Vec<KeyError> {
+    /// The lowest commit timestamp that is above everything handed out, or 0 if that is declined.
+    fn computed(&mut self, request: &PrewriteRequest) -> u64 {
+        if self.declines { 0 } else { request.min_commit_ts.max(self.clock + 1) }
+    }
+
+    pub fn prewrite(&mut self, request: &PrewriteRequest) -> PrewriteResponse {
+        self.prewrites.push(request.clone());
+        let is_own = |key: &Bytes, state: &State| state.commit_of(key, request.start_version);
+        let committed: Vec<u64> = request.mutations.iter().filter_map(|mutation| is_own(&mutation.key, self)).collect();
+        if committed.len() == request.mutations.len() {
+            let newest = committed.into_iter().max().unwrap_or(0);
+            let (one_pc_commit_ts, min_commit_ts) = if request.try_one_pc { (newest, 0) } else { (0, newest) };
+            return PrewriteResponse { one_pc_commit_ts, min_commit_ts, ..Default::default() };
+        }
+        let errors = self.lock_all(request);
+        if !errors.is_empty() {
+            return PrewriteResponse { errors, ..Default::default() };
+        }
+        let mut reply = PrewriteResponse::default();
+        let locked = |mutation: &&Mutation| mutation.op != Op::CheckNotExists as i32;
+        let keys: Vec<Bytes> = request.mutations.iter().filter(locked).map(|mutation| mutation.key.clone()).collect();
+        if request.try_one_pc {
+            reply.one_pc_commit_ts = self.computed(request);
+            if reply.one_pc_commit_ts != 0 {
+                keys.iter().for_each(|key| self.commit_key(key, reply.one_pc_commit_ts));
+            }
+        } else if request.use_async_commit && !keys.is_empty() {
+            let computed = self.computed(request);
+            for key in keys.iter().filter(|_| computed != 0) {
+                let lock = self.locks.get_mut(key).unwrap();
+                if lock.async_commit.is_none() {
+                    lock.min_commit_ts = computed;
+                    lock.async_commit = Some(request.secondaries.clone());
+                }
+                reply.min_commit_ts = reply.min_commit_ts.max(lock.min_commit_ts);
+            }
+        }
+        reply
+    }
+
+    fn lock_all(&mut self, request: &PrewriteRequest) -> Vec<KeyError> {
         let mut errors = Vec::new();
         for mutation in &request.mutations {
             let key = &mutation.key;
@@ -106,6 +148,10 @@ impl State {
                     errors.push(locked(key, lock));
                 }
                 continue;
+            }
+            if request.for_update_ts != 0 {
+                let abort = "PessimisticLockNotFound: planned".to_string();
+                return vec![KeyError { abort, ..Default::default() }];
             }
             let newest = self.newest(key, u64::MAX);
             let rolled_back = self.rollbacks.contains(&(key.clone(), request.start_version));
@@ -136,11 +182,94 @@ impl State {
                     min_commit_ts: request.min_commit_ts,
                     txn_size: request.txn_size,
                     async_commit: None,
+                    for_update_ts: request.for_update_ts,
                 };
-                self.locks.insert(mutation.key.clone(), lock);
+                if self
+                    .own(&mutation.key, request.start_version)
+                    .is_none_or(|held| held.op == Op::PessimisticLock as i32)
+                {
+                    self.locks.insert(mutation.key.clone(), lock);
+                }
             }
         }
         errors
+    }
+
+    pub fn pessimistic_lock(&mut self, request: &PessimisticLockRequest) -> PessimisticLockResponse {
+        let mut reply = PessimisticLockResponse::default();
+        self.lock_requests.push(request.clone());
+        if let Some(error) = self.lock_errors.pop_front() {
+            reply.errors.push(error);
+            return reply;
+        }
+        for mutation in &request.mutations {
+            let key = &mutation.key;
+            if let Some(lock) = self.locks.get(key).filter(|lock| lock.start_ts != request.start_version) {
+                reply.errors.push(locked(key, lock));
+                return reply;
+            }
+            let newest = self.newest(key, u64::MAX);
+            if let Some(version) = newest.filter(|version| version.commit_ts > request.for_update_ts) {
+                let conflict = WriteConflict {
+                    key: key.clone(),
+                    conflict_commit_ts: version.commit_ts,
+                    reason: 2,
+                    ..Default::default()
+                };
+                reply.errors.push(KeyError { conflict: Some(conflict), ..Default::default() });
+                return reply;
+            }
+            let value = newest.and_then(|version| version.value.clone());
+            if mutation.assertion == Assertion::NotExist as i32 && value.is_some() {
+                reply
+                    .errors
+                    .push(KeyError { already_exist: Some(AlreadyExist { key: key.clone() }), ..Default::default() });
+                return reply;
+            }
+            if request.return_values {
+                reply.not_founds.push(value.is_none());
+                reply.values.push(value.unwrap_or_default());
+            }
+        }
+        for mutation in &request.mutations {
+            self.locks.entry(mutation.key.clone()).or_insert(MockLock {
+                start_ts: request.start_version,
+                primary: request.primary_lock.clone(),
+                ttl_ms: request.lock_ttl,
+                op: Op::PessimisticLock as i32,
+                value: Bytes::new(),
+                min_commit_ts: request.min_commit_ts,
+                txn_size: 0,
+                async_commit: None,
+                for_update_ts: request.for_update_ts,
+            });
+        }
+        reply
+    }
+
+    pub fn pessimistic_rollback(&mut self, request: &PessimisticRollbackRequest) {
+        for key in &request.keys {
+            let is_meant =
+                |lock: &&MockLock| lock.op == Op::PessimisticLock as i32 && lock.for_update_ts <= request.for_update_ts;
+            if self.own(key, request.start_version).filter(is_meant).is_some() {
+                self.locks.remove(key);
+            }
+        }
+    }
+
+    pub fn heart_beat(&mut self, request: &TxnHeartBeatRequest) -> TxnHeartBeatResponse {
+        let mut reply = TxnHeartBeatResponse::default();
+        match self.locks.get_mut(&request.primary_lock).filter(|lock| lock.start_ts == request.start_version) {
+            Some(lock) => {
+                lock.ttl_ms = lock.ttl_ms.max(request.advise_lock_ttl);
+                reply.lock_ttl = lock.ttl_ms;
+            }
+            None => {
+                let missing = TxnNotFound { start_ts: request.start_version, ..Default::default() };
+                reply.error = Some(KeyError { txn_not_found: Some(missing), ..Default::default() });
+            }
+        }
+        reply
     }
 
     fn own(&self, key: &Bytes, start_ts: u64) -> Option<&MockLock> {
@@ -149,6 +278,9 @@ impl State {
 
     fn commit_key(&mut self, key: &Bytes, commit_ts: u64) {
         let lock = self.locks.remove(key).unwrap();
+        if lock.op == Op::Lock as i32 {
+            return;
+        }
         let value = (lock.op != Op::Del as i32).then_some(lock.value);
         let version = Version { start_ts: lock.start_ts, commit_ts, value };
         self.versions.entry(key.clone()).or_default().push(version);
@@ -208,6 +340,11 @@ impl State {
                 return reply;
             }
             if (lock.start_ts >> 18) + lock.ttl_ms < request.current_ts >> 18 {
+                if lock.op == Op::PessimisticLock as i32 && request.resolving_pessimistic_lock {
+                    self.locks.remove(key);
+                    reply.action = Action::TtlExpirePessimisticRollback as i32;
+                    return reply;
+                }
                 self.rollback_key(key, start_ts);
                 reply.action = Action::TtlExpireRollback as i32;
                 return reply;
@@ -225,7 +362,9 @@ impl State {
         } else if let Some(commit_ts) = self.commit_of(key, start_ts) {
             reply.commit_version = commit_ts;
         } else if !self.rollbacks.contains(&(key.clone(), start_ts)) {
-            if request.rollback_if_not_exist {
+            if request.rollback_if_not_exist && request.resolving_pessimistic_lock {
+                reply.action = Action::LockNotExistDoNothing as i32;
+            } else if request.rollback_if_not_exist {
                 self.rollback_key(key, start_ts);
                 reply.action = Action::LockNotExistRollback as i32;
             } else {

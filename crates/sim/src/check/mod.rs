@@ -2,8 +2,10 @@
 
 pub mod durability;
 pub mod linearizability;
+pub mod outcomes;
 pub mod records;
 pub mod replicas;
+pub mod serializability;
 pub mod snapshot_isolation;
 pub mod timestamps;
 mod wgl;

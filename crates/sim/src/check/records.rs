@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use kontiki_engine::{Direction, Family, Range, Result, View};
+use kontiki_env::memcomparable;
 use kontiki_txn::{Lock, LockKind, TXN_DEFAULT, TXN_LOCK, TXN_WRITE, Write, WriteKind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +64,20 @@ pub fn check(view: &dyn View) -> Result<Vec<String>> {
         broken.push(format!("the transaction of {start_ts} {what} on \"{}\"", key.escape_ascii()));
     }
     Ok(broken)
+}
+
+/// Commit timestamps, by key and start timestamp.
+pub type Commits = BTreeMap<(Bytes, u64), u64>;
+
+/// Adds the commits in a view.
+pub fn collect_commits(view: &dyn View, commits: &mut Commits) -> Result<()> {
+    each(view, TXN_WRITE, |key, value| {
+        let (Some((user, at)), Ok(write)) = (split(&key), Write::decode(&value)) else { return };
+        let Ok(user) = memcomparable::decode(&user) else { return };
+        if write.kind != WriteKind::Rollback {
+            commits.insert((user.into(), write.start_ts.0), at);
+        }
+    })
 }
 
 /// Start timestamps of the locks in a view.

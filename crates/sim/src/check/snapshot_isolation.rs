@@ -1,6 +1,7 @@
 //! Snapshot isolation, with the timestamps in view: every read returns the newest commit at or below the reader's
-//! start, no two overlapping transactions write one key, commits become visible whole, real time is respected. Linear
-//! in the number of reads and writes, apart from sorting, and exact.
+//! start, no two overlapping transactions write one key, commits become visible whole, real time is respected, between
+//! commits, too. A read that locked its key returns the newest commit below the reader's own: nothing came in between.
+//! Linear in the number of reads and writes, apart from sorting, and exact.
 //!
 //! Requirements on the workload: every written value is unique (deletes aside), so that a read names its writer; a
 //! transaction records the reads that went to the store, not those of its own writes; and a transaction whose
@@ -42,6 +43,32 @@ pub struct Transaction {
     pub reads: Vec<(Bytes, Option<Bytes>)>,
     /// Keys written; `None` is a delete. Each key once.
     pub writes: Vec<(Bytes, Option<Bytes>)>,
+    /// It locks what it writes before its commit, so that its start bounds nothing.
+    pub is_pessimistic: bool,
+    /// Keys read under a lock that is held until the commit, and what was found.
+    pub locked_reads: Vec<(Bytes, Option<Bytes>)>,
+    /// Event number when its commit was requested; 0 if it was not.
+    pub commit_began: u64,
+}
+
+impl Transaction {
+    /// One that has done nothing yet, and will count as rolled back.
+    pub fn begun(client: u64, began: u64, start_ts: u64) -> Transaction {
+        let (reads, writes, locked_reads) = Default::default();
+        Transaction {
+            client,
+            began,
+            ended: 0,
+            start_ts,
+            commit_ts: None,
+            end: End::Aborted,
+            reads,
+            writes,
+            is_pessimistic: false,
+            locked_reads,
+            commit_began: 0,
+        }
+    }
 }
 
 impl fmt::Display for Transaction {
@@ -55,22 +82,24 @@ impl fmt::Display for Transaction {
             write!(f, " {verb} {}={}", Shown(Some(key)), Shown(value.as_ref()))
         };
         self.reads.iter().try_for_each(|read| show(f, "read", read))?;
+        self.locked_reads.iter().try_for_each(|read| show(f, "locked", read))?;
         self.writes.iter().try_for_each(|write| show(f, "wrote", write))
     }
 }
 
 /// A version of a key: its writer, and whether it is certain.
-struct Version<'a> {
-    commit_ts: u64,
-    value: Option<&'a Bytes>,
-    writer: &'a Transaction,
-    certain: bool,
+pub(super) struct Version<'a> {
+    pub(super) commit_ts: u64,
+    pub(super) value: Option<&'a Bytes>,
+    pub(super) writer: &'a Transaction,
+    pub(super) certain: bool,
 }
 
 /// Checks all transactions of a run, in any order. All keys begin absent.
 pub fn check(transactions: &[Transaction]) -> Result<(), Violation> {
     check_timestamps(transactions)?;
     check_real_time(transactions)?;
+    check_order_of_commits(transactions)?;
     let versions = versions(transactions);
     for versions in versions.values() {
         check_conflicts(versions)?;
@@ -86,13 +115,15 @@ pub fn check_totals(
     amount: impl Fn(Option<&Bytes>) -> i128,
 ) -> Result<usize, Violation> {
     let mut snapshots = 0;
-    for reader in transactions {
-        let keys: BTreeSet<&Bytes> = reader.reads.iter().map(|(key, _)| key).collect();
+    let locked = transactions.iter().filter(|reader| reader.end == End::Committed);
+    let locked = locked.map(|reader| (reader, &reader.locked_reads));
+    for (reader, reads) in transactions.iter().map(|reader| (reader, &reader.reads)).chain(locked) {
+        let keys: BTreeSet<&Bytes> = reads.iter().map(|(key, _)| key).collect();
         if keys.len() < accounts {
             continue;
         }
         snapshots += 1;
-        let found: i128 = reader.reads.iter().map(|(_, value)| amount(value.as_ref())).sum();
+        let found: i128 = reads.iter().map(|(_, value)| amount(value.as_ref())).sum();
         if found != total {
             return Err(Violation::new(format!("a snapshot adds up to {found} instead of {total}"), [reader]));
         }
@@ -101,7 +132,7 @@ pub fn check_totals(
 }
 
 fn check_timestamps(transactions: &[Transaction]) -> Result<(), Violation> {
-    let mut commits: BTreeMap<u64, &Transaction> = BTreeMap::new();
+    let mut commits: BTreeMap<u64, Vec<&Transaction>> = BTreeMap::new();
     for transaction in transactions.iter().filter(|transaction| transaction.end == End::Committed) {
         if transaction.writes.is_empty() {
             continue;
@@ -112,9 +143,14 @@ fn check_timestamps(transactions: &[Transaction]) -> Result<(), Violation> {
         if commit_ts <= transaction.start_ts {
             return Err(Violation::new("a transaction committed at or before its start", [transaction]));
         }
-        if let Some(other) = commits.insert(commit_ts, transaction) {
-            return Err(Violation::new("two transactions share a commit timestamp", [other, transaction]));
+        // Timestamps that are computed may coincide, on other keys.
+        let same = commits.entry(commit_ts).or_default();
+        let writes = |other: &Transaction, key: &Bytes| other.writes.iter().any(|(written, _)| written == key);
+        let shares = |other: &&&Transaction| transaction.writes.iter().any(|(key, _)| writes(other, key));
+        if let Some(other) = same.iter().find(shares) {
+            return Err(Violation::new("two transactions on a key share a commit timestamp", [*other, transaction]));
         }
+        same.push(transaction);
     }
     Ok(())
 }
@@ -142,11 +178,34 @@ fn check_real_time(transactions: &[Transaction]) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A commit that was requested after another one was acknowledged is not earlier: otherwise a snapshot in between would
+/// show the later one only.
+fn check_order_of_commits(transactions: &[Transaction]) -> Result<(), Violation> {
+    let written = |transaction: &&Transaction| transaction.end == End::Committed && !transaction.writes.is_empty();
+    let mut by_begin: Vec<&Transaction> = transactions.iter().filter(written).collect();
+    let mut by_end = by_begin.clone();
+    by_begin.sort_unstable_by_key(|transaction| transaction.commit_began);
+    by_end.sort_unstable_by_key(|transaction| transaction.ended);
+    let (mut ends, mut newest) = (by_end.into_iter().peekable(), None::<&Transaction>);
+    for transaction in by_begin {
+        while let Some(ended) = ends.next_if(|ended| ended.ended < transaction.commit_began) {
+            if newest.is_none_or(|newest| newest.commit_ts < ended.commit_ts) {
+                newest = Some(ended);
+            }
+        }
+        if let Some(newest) = newest.filter(|newest| newest.commit_ts > transaction.commit_ts) {
+            let what = "a commit got a timestamp below one that was acknowledged before it was requested";
+            return Err(Violation::new(what, [newest, transaction]));
+        }
+    }
+    Ok(())
+}
+
 /// The versions of each key by commit timestamp. An unknown transaction is certain once a read returned a value of it.
-fn versions(transactions: &[Transaction]) -> BTreeMap<&Bytes, Vec<Version<'_>>> {
+pub(super) fn versions(transactions: &[Transaction]) -> BTreeMap<&Bytes, Vec<Version<'_>>> {
     let seen: BTreeSet<(&Bytes, &Bytes)> = transactions
         .iter()
-        .flat_map(|reader| &reader.reads)
+        .flat_map(|reader| reader.reads.iter().chain(&reader.locked_reads))
         .filter_map(|(key, value)| Some((key, value.as_ref()?)))
         .collect();
     let mut versions: BTreeMap<&Bytes, Vec<Version<'_>>> = BTreeMap::new();
@@ -168,7 +227,7 @@ fn check_conflicts(versions: &[Version<'_>]) -> Result<(), Violation> {
     let mut certain = versions.iter().filter(|version| version.certain);
     let Some(mut former) = certain.next() else { return Ok(()) };
     for version in certain {
-        if version.writer.start_ts < former.commit_ts {
+        if !version.writer.is_pessimistic && version.writer.start_ts < former.commit_ts {
             let what = "two overlapping transactions wrote one key (a lost update)";
             return Err(Violation::new(what, [former.writer, version.writer]));
         }
@@ -181,23 +240,39 @@ fn check_reads(reader: &Transaction, versions: &BTreeMap<&Bytes, Vec<Version<'_>
     for (key, found) in &reader.reads {
         let all = versions.get(key).map_or(&[][..], Vec::as_slice);
         let visible = &all[..all.partition_point(|version| version.commit_ts <= reader.start_ts)];
-        let newest_certain = visible.iter().rposition(|version| version.certain);
-        // Uncertain versions above the newest certain one may or may not exist.
-        let mut expected = visible[newest_certain.map_or(0, |newest| newest)..].iter();
-        let absent_fits = newest_certain.is_none() && found.is_none();
-        if absent_fits || expected.any(|version| version.value == found.as_ref()) {
-            continue;
-        }
-        let what = format!(
-            "a transaction with start {} read {} of {}, which is not the newest commit below its start",
-            reader.start_ts,
-            Shown(found.as_ref()),
-            Shown(Some(key))
-        );
-        let writers = visible.iter().rev().take(3).map(|version| version.writer);
-        return Err(Violation::new(what, std::iter::once(reader).chain(writers)));
+        check_read(reader, key, found, visible, "the newest commit at its start")?;
+    }
+    let Some(commit_ts) = reader.commit_ts.filter(|_| reader.end == End::Committed) else { return Ok(()) };
+    for (key, found) in &reader.locked_reads {
+        let all = versions.get(key).map_or(&[][..], Vec::as_slice);
+        let visible = &all[..all.partition_point(|version| version.commit_ts < commit_ts)];
+        check_read(reader, key, found, visible, "the newest commit below its own, though it was locked")?;
     }
     Ok(())
+}
+
+fn check_read(
+    reader: &Transaction,
+    key: &Bytes,
+    found: &Option<Bytes>,
+    visible: &[Version<'_>],
+    expectation: &str,
+) -> Result<(), Violation> {
+    let newest_certain = visible.iter().rposition(|version| version.certain);
+    // Uncertain versions above the newest certain one may or may not exist.
+    let mut expected = visible[newest_certain.map_or(0, |newest| newest)..].iter();
+    let absent_fits = newest_certain.is_none() && found.is_none();
+    if absent_fits || expected.any(|version| version.value == found.as_ref()) {
+        return Ok(());
+    }
+    let what = format!(
+        "a transaction with start {} read {} of {}, which is not {expectation}",
+        reader.start_ts,
+        Shown(found.as_ref()),
+        Shown(Some(key))
+    );
+    let writers = visible.iter().rev().take(3).map(|version| version.writer);
+    Err(Violation::new(what, std::iter::once(reader).chain(writers)))
 }
 
 #[cfg(test)]

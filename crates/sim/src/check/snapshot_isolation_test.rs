@@ -12,19 +12,24 @@ fn pairs(pairs: Pairs) -> Vec<(Bytes, Option<Bytes>)> {
 /// Begins and ends just around its timestamps. A commit timestamp of 0 means none.
 fn transaction(start_ts: u64, commit_ts: u64, end: End, reads: Pairs, writes: Pairs) -> Transaction {
     Transaction {
-        client: 1,
-        began: start_ts * 2,
         ended: commit_ts.max(start_ts) * 2 + 1,
-        start_ts,
         commit_ts: (commit_ts > 0).then_some(commit_ts),
         end,
         reads: pairs(reads),
         writes: pairs(writes),
+        commit_began: start_ts * 2,
+        ..Transaction::begun(1, start_ts * 2, start_ts)
     }
 }
 
 fn committed(start_ts: u64, commit_ts: u64, reads: Pairs, writes: Pairs) -> Transaction {
     transaction(start_ts, commit_ts, End::Committed, reads, writes)
+}
+
+/// Locks what it reads.
+fn locking(start_ts: u64, commit_ts: u64, locked_reads: Pairs, writes: Pairs) -> Transaction {
+    let locked_reads = pairs(locked_reads);
+    Transaction { is_pessimistic: true, locked_reads, ..committed(start_ts, commit_ts, &[], writes) }
 }
 
 fn reader(start_ts: u64, reads: Pairs) -> Transaction {
@@ -79,11 +84,36 @@ fn deletes_are_versions() {
 #[test]
 fn timestamps_are_sane_and_respect_real_time() {
     assert!(check(&[committed(2, 2, &[], &[("a", "1")])]).is_err());
-    assert!(check(&[committed(1, 3, &[], &[("a", "1")]), committed(2, 3, &[], &[("b", "1")])]).is_err());
+    assert!(check(&[committed(1, 3, &[], &[("a", "1")]), committed(2, 3, &[], &[("b", "1")])]).is_ok());
+    assert!(check(&[committed(1, 3, &[], &[("a", "1")]), locking(2, 3, &[], &[("a", "2")])]).is_err());
     let mut late = reader(1, &[("a", "")]);
     late.began = 100;
     late.ended = 101;
     assert!(check(&[committed(2, 3, &[], &[("a", "1")]), late]).unwrap_err().what.contains("acknowledged before"));
+}
+
+#[test]
+fn commits_respect_real_time() {
+    let mut late = committed(1, 2, &[], &[("b", "1")]);
+    let first = committed(1, 3, &[], &[("a", "1")]);
+    assert!(check(&[first.clone(), late.clone()]).is_ok(), "they overlap");
+    (late.commit_began, late.ended) = (100, 101);
+    assert!(check(&[first, late]).unwrap_err().what.contains("acknowledged before it was requested"));
+}
+
+#[test]
+fn a_locked_read_stays_true_until_the_commit() {
+    let base = [committed(1, 2, &[], &[("a", "1")]), committed(3, 5, &[], &[("a", "2")])];
+    let with = |last: Transaction| check(&[&base[..], &[last]].concat());
+    assert!(
+        with(locking(1, 6, &[("a", "2")], &[("a", "3")])).is_ok(),
+        "it began before what it has read was committed"
+    );
+    assert!(with(locking(1, 4, &[("a", "1")], &[])).is_ok());
+    assert!(with(locking(1, 6, &[("a", "1")], &[("a", "3")])).is_err(), "a lost update");
+    assert!(with(locking(1, 6, &[("a", "1")], &[])).is_err());
+    let aborted = Transaction { end: End::Aborted, ..locking(1, 6, &[("a", "1")], &[]) };
+    assert!(with(aborted).is_ok(), "without a commit there is no bound");
 }
 
 #[test]
@@ -122,6 +152,7 @@ fn run(seed: u64, skip_conflicts: bool, read_newest: bool) -> Vec<Transaction> {
             let mut transaction = open.swap_remove(at);
             clock += 1;
             let write = Bytes::from(format!("k{}", rng.below(3)));
+            transaction.commit_began = clock * 2;
             let conflict = newest(&store, &write, u64::MAX).is_some_and(|(ts, _)| ts > transaction.start_ts);
             transaction.end = if conflict && !skip_conflicts { End::Aborted } else { End::Committed };
             let value = Bytes::from(format!("v{number}"));

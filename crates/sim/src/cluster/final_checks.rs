@@ -1,8 +1,9 @@
 //! The final checks of a run.
 
 use super::{Cluster, LIVENESS, Report};
+use crate::check::records::{self, Commits};
 use crate::check::snapshot_isolation::{End, Transaction};
-use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
+use crate::check::{durability, linearizability, outcomes, replicas, serializability, snapshot_isolation, timestamps};
 use crate::history::{Answer, Operation, Outcome};
 use crate::workload::{Behaviour, amount, connect, options};
 use crate::world::NodeId;
@@ -24,9 +25,10 @@ impl Cluster {
     /// Looks at everything that was promised.
     pub fn run_final_checks(&mut self) {
         self.read_final_state();
-        self.audit_bank();
+        self.read_bank();
         self.resolve_locks();
         self.compare_replicas();
+        self.audit_bank();
         self.violations.extend(self.checks.watch.violations());
         self.violations.extend(self.checks.digests.difference());
         self.violations.extend(self.checks.commands.overlap());
@@ -48,8 +50,8 @@ impl Cluster {
         self.violations.extend(self.world.failures().iter().cloned());
     }
 
-    /// Takes a last snapshot of the bank, and checks what all transactions saw.
-    fn audit_bank(&mut self) {
+    /// Takes a last snapshot of the bank.
+    fn read_bank(&mut self) {
         let Some(settings) = self.bank.clone() else { return };
         let teller = self.teller(FINAL_CLIENT + 1, settings.clone(), Behaviour::default());
         let done: Rc<Cell<bool>> = Rc::default();
@@ -64,10 +66,26 @@ impl Cluster {
         if !self.world.run_until_done(deadline, |_| done.get()) {
             self.violations.push("the bank cannot be read though everything is healed".into());
         }
-        let transactions = self.records.transactions.borrow();
-        if let Err(violation) = snapshot_isolation::check(&transactions) {
-            self.violations.push(format!("transactions: {violation}"));
+    }
+
+    /// Checks what all transactions saw, and what became of them.
+    fn audit_bank(&mut self) {
+        let Some(settings) = self.bank.clone() else { return };
+        let mut commits = Commits::new();
+        for snapshot in self.snapshots() {
+            if let Err(error) = records::collect_commits(&snapshot, &mut commits) {
+                self.violations.push(format!("a replica cannot be read: {error}"));
+                return;
+            }
         }
+        let mut transactions = self.records.transactions.borrow_mut();
+        let checks = [
+            outcomes::settle(&mut transactions, &commits),
+            snapshot_isolation::check(&transactions),
+            serializability::check(&transactions).map(drop),
+        ];
+        let broken = checks.into_iter().filter_map(Result::err);
+        self.violations.extend(broken.map(|violation| format!("transactions: {violation}")));
         if self.records.bank_is_open.get() {
             // Before it was open there is nothing to add up, and a snapshot may be older than the opening.
             let opened = |transaction: &&Transaction| transaction.reads.iter().all(|(_, value)| value.is_some());
@@ -238,6 +256,12 @@ impl Cluster {
         replicas.map(line).collect()
     }
 
+    fn pessimistic_commits(&self) -> u64 {
+        let transactions = self.records.transactions.borrow();
+        let committed = |one: &&Transaction| one.end == End::Committed && one.is_pessimistic;
+        transactions.iter().filter(committed).count() as u64
+    }
+
     /// What came of the run.
     pub fn report(self, seed: u64) -> Report {
         let committed = |transaction: &&Transaction| transaction.end == End::Committed;
@@ -252,6 +276,8 @@ impl Cluster {
             faults: self.world.faults().clone(),
             actions: self.world.actions(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
+            pessimistic: self.pessimistic_commits(),
+            commits: self.records.commits.get(),
             stale_reads: self.records.stale.get(),
             terms: self.checks.watch.terms_seen(),
             hibernations: self.checks.watch.hibernations(),

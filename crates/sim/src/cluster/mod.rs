@@ -146,6 +146,10 @@ pub struct Report {
     pub actions: u64,
     /// Transactions that committed, snapshots of the bank among them.
     pub transactions: u64,
+    /// Of these, pessimistic ones.
+    pub pessimistic: u64,
+    /// Commits in one phase, async commits, and commits in two phases.
+    pub commits: [u64; 3],
     /// Times that the whole bank was read at single replicas, as it was.
     pub stale_reads: u64,
     /// Leaderships seen.

@@ -1,6 +1,7 @@
 //! Known bugs, planted to show that the simulator finds them.
 
 use super::Cluster;
+use crate::workload::Records;
 use kontiki_engine::planted as engine;
 use kontiki_placement::planted as placement;
 use kontiki_raftlog::planted as raftlog;
@@ -16,6 +17,8 @@ enum Place {
     Placement(placement::Bug),
     RaftLog(raftlog::Bug),
     Server(server::Bug),
+    /// In a client: a switch of the run's records.
+    Client(fn(&Records)),
     Raftstore(fn(&mut Planted)),
 }
 
@@ -75,6 +78,22 @@ bugs! {
     OmitLockedKeys: Txn(txn::Bug::OmitLockedKeys);
     /// A rollback leaves the long value behind.
     LeaveLongValue: Txn(txn::Bug::LeaveLongValue);
+    /// Async commit does not regard the timestamps of reads.
+    IgnoreMaxTs: Txn(txn::Bug::IgnoreMaxTs);
+    /// A new leader computes commit timestamps without a timestamp of the oracle: it does not know the reads at the
+    /// leader before it.
+    LeadWithoutTimestamp: Txn(txn::Bug::LeadWithoutTimestamp);
+    /// A one-phase commit does not check for commits above its start.
+    OnePhaseSkipsConflicts: Txn(txn::Bug::OnePhaseSkipsConflicts);
+    /// A status check rolls an expired async-commit lock back although all secondaries may be there.
+    RollBackAsyncCommit: Txn(txn::Bug::RollBackAsyncCommit);
+    /// Reads do not look at the locks that are on their way to the replicas.
+    MissMemoryLocks: Txn(txn::Bug::MissMemoryLocks);
+    /// Pessimistic locks get lost, as in a split that does not move them, and no prewrite notices.
+    LosePessimisticLocks: Txn(txn::Bug::LosePessimisticLocks);
+
+    /// A client takes the commit timestamp before it prewrites.
+    CommitTsBeforePrewrite: Client(|records| records.commits_early.set(true));
 
     /// Timestamps are handed out at and above the durable bound.
     TimestampsBeyondBound: Placement(placement::Bug::TimestampsBeyondBound);
@@ -185,6 +204,7 @@ impl PlantedBug {
             Place::Placement(bug) => placement::set(Some(bug)),
             Place::Server(bug) => server::set(Some(bug)),
             Place::RaftLog(bug) => raftlog::set(Some(bug)),
+            Place::Client(plant) => plant(&cluster.records),
             Place::Raftstore(plant) => {
                 let mut planted = Planted::default();
                 plant(&mut planted);

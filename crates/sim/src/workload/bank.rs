@@ -5,12 +5,13 @@
 //! writer.
 
 use super::behaviour::{Behaviour, BehaviourState, LOCK_ONLY};
+use super::kinds::Kinds;
 use super::{Connection, Records};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::executor::Handle;
 use crate::wire::TAIL_TXN;
 use bytes::Bytes;
-use kontiki_client::{Client, Error};
+use kontiki_client::{Client, Error, Mutation};
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct BankSettings {
     pub long_percent: u64,
     /// How tellers write.
     pub behaviour: Behaviour,
+    /// The kinds of their transactions.
+    pub kinds: Kinds,
 }
 
 impl BankSettings {
@@ -52,6 +55,7 @@ impl BankSettings {
             tail_one_in: rng.below(4),
             long_percent: if rng.chance(1, 2) { rng.below(60) } else { 0 },
             behaviour: Behaviour::draw(rng),
+            kinds: Kinds::draw(&mut rng.child("kinds")),
         }
     }
 
@@ -60,7 +64,7 @@ impl BankSettings {
         BALANCE * i128::from(self.accounts)
     }
 
-    fn key(&self, kind: &str, number: u64) -> Bytes {
+    pub(super) fn key(&self, kind: &str, number: u64) -> Bytes {
         let is_tail = self.tail_one_in > 0 && number.is_multiple_of(self.tail_one_in);
         let name = format!("{kind}-{number:03}").into_bytes();
         if is_tail { [TAIL_TXN, &name].concat().into() } else { name.into() }
@@ -80,7 +84,7 @@ pub fn amount(value: Option<&Bytes>) -> i128 {
 
 /// What a transaction does to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     Put(Bytes),
     /// A put of a key that must be absent.
     Insert(Bytes),
@@ -91,7 +95,7 @@ enum Change {
 
 impl Change {
     /// What the key holds afterwards, if it is changed.
-    fn written(self) -> Option<Option<Bytes>> {
+    pub(super) fn written(self) -> Option<Option<Bytes>> {
         match self {
             Change::Put(value) | Change::Insert(value) => Some(Some(value)),
             Change::Delete => Some(None),
@@ -127,7 +131,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    fn value(&mut self, amount: i128) -> Bytes {
+    pub(super) fn value(&mut self, amount: i128) -> Bytes {
         self.count += 1;
         let mut value = format!("{amount}:{}:{}", self.number, self.count).into_bytes();
         if self.rng.chance(self.settings.long_percent, 100) {
@@ -147,17 +151,18 @@ impl Teller {
 
     async fn begin(&mut self) -> Option<Running> {
         let began = self.records.history.lock().event();
-        let real = self.client.begin().await.ok()?;
-        let (client, start_ts) = (self.number, real.start_timestamp());
-        let (reads, writes) = (Vec::new(), Vec::new());
-        let end = End::Aborted;
-        let record = Transaction { client, began, ended: 0, start_ts, commit_ts: None, end, reads, writes };
+        let options = self.settings.kinds.options(&mut self.rng);
+        let real = self.client.begin_with(options).await.ok()?;
+        let record = Transaction::begun(self.number, began, real.start_timestamp());
         Some(Running { real, record })
     }
 
     /// Writes and commits.
     async fn finish(&mut self, running: Running, changes: Vec<(Bytes, Change)>) -> End {
         let Running { mut real, mut record } = running;
+        if self.records.commits_early.get() {
+            return self.finish_early(record, changes).await;
+        }
         for (key, change) in changes.clone() {
             match change {
                 Change::Put(value) => real.put(key, value),
@@ -167,7 +172,29 @@ impl Teller {
             }
         }
         record.writes = changes.into_iter().filter_map(|(key, change)| Some((key, change.written()?))).collect();
+        record.commit_began = self.records.history.lock().event();
         let outcome = real.commit().await;
+        self.committed(record, outcome)
+    }
+
+    /// A planted bug: the commit timestamp is older than the locks.
+    async fn finish_early(&mut self, mut record: Transaction, changes: Vec<(Bytes, Change)>) -> End {
+        let mutation = |(key, change)| match change {
+            Change::Put(value) | Change::Insert(value) => Mutation::Put { key, value },
+            Change::Delete => Mutation::Delete { key },
+            Change::Lock => Mutation::Lock { key },
+        };
+        let primary = changes[0].0.clone();
+        let mutations = changes.iter().cloned().map(mutation).collect();
+        record.writes = changes.into_iter().filter_map(|(key, change)| Some((key, change.written()?))).collect();
+        record.commit_began = self.records.history.lock().event();
+        let Ok(commit_ts) = self.client.timestamp().await else { return self.end(record) };
+        let outcome = self.client.mutate(primary, mutations, record.start_ts, commit_ts).await;
+        self.committed(record, outcome.map(|()| Some(commit_ts)))
+    }
+
+    /// Records what a commit has returned.
+    pub(super) fn committed(&mut self, mut record: Transaction, outcome: Result<Option<u64>, Error>) -> End {
         let sent = self.behaviour.lock().commit_ts_sent(record.start_ts);
         (record.commit_ts, record.end) = match outcome {
             Ok(commit_ts) => (commit_ts, End::Committed),
@@ -177,7 +204,7 @@ impl Teller {
         self.end(record)
     }
 
-    fn end(&mut self, mut record: Transaction) -> End {
+    pub(super) fn end(&mut self, mut record: Transaction) -> End {
         let end = record.end;
         record.ended = self.records.history.lock().event();
         self.records.transactions.borrow_mut().push(record);
@@ -281,6 +308,8 @@ impl Teller {
                 }
             } else if rng.below(100) < self.settings.snapshots_percent {
                 self.snapshot().await;
+            } else if rng.below(100) < self.settings.kinds.pessimistic_percent {
+                self.locking(&mut rng).await;
             } else if self.settings.receipts > 0 && rng.chance(1, 4) {
                 self.receipt().await;
             } else {
@@ -290,6 +319,12 @@ impl Teller {
             }
             executor.sleep(Duration::from_micros(1 + rng.below(self.settings.pause_ms_max * 1_000))).await;
         }
+        let (done, [one_phase, in_background, two_phases]) = (self.client.metrics(), records.commits.get());
+        records.commits.set([
+            one_phase + done.commits_one_phase,
+            in_background + done.commits_async,
+            two_phases + done.commits_two_phases,
+        ]);
         records.running.set(records.running.get() - 1);
     }
 }

@@ -1,5 +1,6 @@
-//! Transactional clients that deviate from a well-behaved one: they die between prewrite and commit or after the
-//! primary, are slow with and without heartbeats, do not let readers push their commit, and resolve locks otherwise.
+//! Transactional clients that deviate from a well-behaved one: they die between any two calls of a transaction, between
+//! prewrite and commit, or after the primary, are slow with and without heartbeats, do not let readers push their
+//! commit, and resolve locks otherwise.
 //!
 //! The client is the real one. Its connection does this to the calls that pass: of a client that died, nothing passes
 //! any more; a slow one's commit waits.
@@ -11,11 +12,13 @@ use kontiki_client::transport::Failure;
 use kontiki_env::rng::Rng;
 use kontiki_proto::Code;
 use kontiki_proto::calls::{
-    Call, KvBatchRollback, KvCheckTxnStatus, KvCleanup, KvCommit, KvPrewrite, KvResolveLock, KvTxnHeartBeat,
+    Call, KvBatchRollback, KvCheckSecondaryLocks, KvCheckTxnStatus, KvCleanup, KvCommit, KvPessimisticLock,
+    KvPessimisticRollback, KvPrewrite, KvResolveLock, KvTxnHeartBeat,
 };
 use kontiki_proto::kvrpcpb::{
-    BatchRollbackRequest, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest, CleanupResponse,
-    CommitRequest, CommitResponse, Op, PrewriteRequest, ResolveLockRequest, TxnHeartBeatRequest,
+    BatchRollbackRequest, CheckSecondaryLocksRequest, CheckTxnStatusRequest, CheckTxnStatusResponse, CleanupRequest,
+    CleanupResponse, CommitRequest, CommitResponse, Op, PessimisticLockRequest, PessimisticRollbackRequest,
+    PrewriteRequest, ResolveLockRequest, TxnHeartBeatRequest,
 };
 use parking_lot::Mutex;
 use prost::Message;
@@ -25,12 +28,16 @@ use std::time::Duration;
 
 /// Time to live of locks: short, so that slow owners are rolled back by others.
 pub const LOCK_TTL_MS: u64 = 800;
+/// A client that dies anywhere does so within so many calls of a transaction.
+const CALLS_MAX: u64 = 8;
 /// A put of this value becomes a lock without a value.
 pub const LOCK_ONLY: &[u8] = b"lock only";
 
 /// How a client writes, each in percent.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
+    /// It dies after some calls of the transaction, whichever comes next.
+    pub dies_anywhere: u64,
     /// It dies between prewrite and commit.
     pub dies_before_commit: u64,
     /// It dies when the primary is committed.
@@ -46,8 +53,10 @@ pub struct Behaviour {
 impl Behaviour {
     /// Draws behaviour: most clients do not die.
     pub fn draw(rng: &mut Rng) -> Behaviour {
+        let mut anywhere = rng.child("dies anywhere");
         let mut sometimes = |max: u64| if rng.chance(1, 2) { rng.below(max) } else { 0 };
         Behaviour {
+            dies_anywhere: if anywhere.chance(1, 2) { anywhere.below(25) } else { 0 },
             dies_before_commit: sometimes(20),
             dies_after_primary: sometimes(20),
             is_slow: sometimes(20),
@@ -64,6 +73,8 @@ struct Course {
     dies_before_commit: bool,
     dies_after_primary: bool,
     is_dead: bool,
+    /// Calls until it dies, if it does.
+    calls_left: Option<u64>,
     /// Waits before the commit that are left, and whether it sends heartbeats meanwhile.
     waits_left: u64,
     sends_heartbeats: bool,
@@ -99,6 +110,7 @@ impl BehaviourState {
         if !self.courses.contains_key(&start_ts) {
             let behaviour = self.behaviour.clone();
             let course = Course {
+                calls_left: self.does_so(behaviour.dies_anywhere).then(|| self.rng.below(CALLS_MAX)),
                 is_pushable: self.does_so(behaviour.is_pushable),
                 dies_before_commit: self.does_so(behaviour.dies_before_commit),
                 dies_after_primary: self.does_so(behaviour.dies_after_primary),
@@ -111,6 +123,18 @@ impl BehaviourState {
         self.courses.get_mut(&start_ts).expect("it was just inserted")
     }
 
+    /// Whether nothing of a transaction passes any more. Only calls that lock begin one.
+    fn has_died(&mut self, path: &str, start_ts: u64) -> bool {
+        let begins = [KvPrewrite::PATH, KvPessimisticLock::PATH].contains(&path);
+        if !begins && !self.courses.contains_key(&start_ts) {
+            return false;
+        }
+        let course = self.course(start_ts);
+        course.is_dead |= course.calls_left == Some(0);
+        course.calls_left = course.calls_left.map(|left| left.saturating_sub(1));
+        course.is_dead
+    }
+
     /// Sends a call as this client would.
     pub async fn exchange(
         state: &Shared,
@@ -119,19 +143,17 @@ impl BehaviourState {
         path: &'static str,
         message: Bytes,
     ) -> Result<Bytes, Failure> {
+        if let Some(start_ts) = transaction_of(path, &message)
+            && state.lock().has_died(path, start_ts)
+        {
+            return Err(died());
+        }
         match path {
             KvPrewrite::PATH => {
                 let request = prewrite(state, read(message));
                 connection.exchange(node, path, request.encode_to_vec().into()).await
             }
             KvCommit::PATH => commit(state, connection, node, read(message)).await,
-            KvBatchRollback::PATH => {
-                let start_ts = read::<BatchRollbackRequest>(message.clone()).start_version;
-                if state.lock().courses.get(&start_ts).is_some_and(|course| course.is_dead) {
-                    return Err(died());
-                }
-                connection.exchange(node, path, message).await
-            }
             KvCheckTxnStatus::PATH if otherwise(state) => clean_up(connection, node, read(message)).await,
             KvResolveLock::PATH if otherwise(state) => {
                 let request = ResolveLockRequest { keys: Vec::new(), ..read(message) };
@@ -140,6 +162,23 @@ impl BehaviourState {
             _ => connection.exchange(node, path, message).await,
         }
     }
+}
+
+/// The transaction that a call is about: its client's own, or another one.
+fn transaction_of(path: &str, message: &Bytes) -> Option<u64> {
+    let message = message.clone();
+    Some(match path {
+        KvPrewrite::PATH => read::<PrewriteRequest>(message).start_version,
+        KvCommit::PATH => read::<CommitRequest>(message).start_version,
+        KvBatchRollback::PATH => read::<BatchRollbackRequest>(message).start_version,
+        KvPessimisticLock::PATH => read::<PessimisticLockRequest>(message).start_version,
+        KvPessimisticRollback::PATH => read::<PessimisticRollbackRequest>(message).start_version,
+        KvTxnHeartBeat::PATH => read::<TxnHeartBeatRequest>(message).start_version,
+        KvCheckTxnStatus::PATH => read::<CheckTxnStatusRequest>(message).lock_ts,
+        KvCheckSecondaryLocks::PATH => read::<CheckSecondaryLocksRequest>(message).start_version,
+        KvResolveLock::PATH => read::<ResolveLockRequest>(message).start_version,
+        _ => return None,
+    })
 }
 
 fn otherwise(state: &Shared) -> bool {
@@ -159,8 +198,12 @@ fn died() -> Failure {
 }
 
 fn prewrite(state: &Shared, mut request: PrewriteRequest) -> PrewriteRequest {
-    request.lock_ttl = LOCK_TTL_MS;
-    if !state.lock().course(request.start_version).is_pushable {
+    if request.for_update_ts == 0 {
+        request.lock_ttl = LOCK_TTL_MS;
+    }
+    // The minimum of a commit timestamp that is computed is a bound, not a permission.
+    let is_computed = request.use_async_commit || request.try_one_pc;
+    if !state.lock().course(request.start_version).is_pushable && !is_computed {
         request.min_commit_ts = 0;
     }
     for mutation in request.mutations.iter_mut().filter(|mutation| mutation.value == LOCK_ONLY) {

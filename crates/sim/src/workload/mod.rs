@@ -5,6 +5,8 @@ mod bank;
 mod behaviour;
 mod connection;
 mod direct;
+mod kinds;
+mod locking;
 mod raw;
 mod stale;
 mod timestamps;
@@ -13,6 +15,7 @@ pub use bank::{BankSettings, Teller, amount};
 pub use behaviour::{Behaviour, BehaviourState, LOCK_TTL_MS};
 pub use connection::{Connection, TimestampStream, connect, options};
 pub use direct::{Direct, NoAnswer};
+pub use kinds::Kinds;
 pub use raw::{RawSettings, RawTarget, RawWorkload};
 pub use stale::StaleReader;
 pub use timestamps::TimestampClient;
@@ -40,6 +43,10 @@ pub struct Records {
     pub violations: Rc<RefCell<Vec<String>>>,
     /// Transactions.
     pub transactions: Rc<RefCell<Vec<Transaction>>>,
+    /// Commits of tellers in one phase, async ones, and those in two phases.
+    pub commits: Rc<Cell<[u64; 3]>>,
+    /// A planted bug: tellers take the commit timestamp before they prewrite.
+    pub commits_early: Rc<Cell<bool>>,
     /// All accounts are opened, for certain.
     pub bank_is_open: Rc<Cell<bool>>,
     /// Set when clients have to finish their operation and end.

@@ -80,16 +80,8 @@ impl StaleReader {
         self.records.answered.set(self.records.answered.get() + 1);
         let ended = self.records.history.lock().event();
         // It need not see what was committed before it began, only what was committed at its timestamp.
-        self.records.transactions.borrow_mut().push(Transaction {
-            client: self.number,
-            began: 0,
-            ended,
-            start_ts: ts,
-            commit_ts: None,
-            end: End::Committed,
-            reads,
-            writes: Vec::new(),
-        });
+        let begun = Transaction::begun(self.number, 0, ts);
+        self.records.transactions.borrow_mut().push(Transaction { ended, end: End::Committed, reads, ..begun });
         Some(())
     }
 

@@ -3,6 +3,7 @@
 use super::{ActionResult, newer_commit, write_conflict};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, lock_key};
+use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{ConflictReason, Failure, KeyError, Lock, LockKind, TimeStamp, WriteKind};
 use bytes::Bytes;
@@ -186,7 +187,9 @@ fn put_lock(
             secondaries: Vec::new(),
         },
     };
-    if held.as_ref() != Some(&lock) {
+    // Those of every second transaction.
+    let is_lost = planted::is_set(Bug::LosePessimisticLocks) && command.start_ts.physical_ms().is_multiple_of(2);
+    if held.as_ref() != Some(&lock) && !is_lost {
         batch.put(TXN_LOCK, lock_key(key), lock.encode());
     }
 }

@@ -181,6 +181,7 @@ fn check_constraints(command: &Prewrite, mutation: &Mutation, reader: &MvccReade
     }
     let missed =
         planted::is_set(Bug::MissNewerCommits) || (command.try_one_pc && planted::is_set(Bug::OnePhaseSkipsConflicts));
+    let missed = missed || (command.is_pessimistic() && planted::is_set(Bug::LosePessimisticLocks));
     if let Some(other) = newer_commit(reader, key, command.start_ts)?.filter(|_| !missed) {
         return Err(match command.is_pessimistic() && mutation.pessimistic == PessimisticAction::CheckLock {
             true => pessimistic_lock_not_found(key, command.start_ts),

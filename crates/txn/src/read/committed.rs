@@ -9,9 +9,10 @@ use super::scan::{Scan, Scanner};
 use super::{MvccReader, ReadOptions, TxnRecord, get};
 use crate::error::ActionFailure;
 use crate::keys::{is_empty, user_range};
-use crate::{Failure, KeyError, LockInfo, TimeStamp, memcomparable};
+use crate::{Failure, KeyError, LockInfo, TimeStamp};
 use bytes::Bytes;
 use kontiki_engine::{Range, View};
+use kontiki_env::memcomparable;
 use std::convert::Infallible;
 
 /// Reads the newest committed values.
@@ -60,7 +61,7 @@ impl CommittedScan<'_> {
     pub fn next_entry(&mut self) -> Result<Option<(Bytes, Bytes)>, Failure<Infallible>> {
         let Some(scanner) = &mut self.scanner else { return Ok(None) };
         while let Some(encoded) = scanner.next_key()? {
-            let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what))?;
+            let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what.into()))?;
             let mut outcome = scanner.outcome(&encoded, &key)?;
             if let Some(Err(lock)) = &outcome {
                 record_outcome(self.view, lock, &mut scanner.options)?;

@@ -11,9 +11,10 @@ use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, TXN_WRITE, is_empty, split_lock_key, split_versioned};
 use crate::planted::{self, Bug};
 use crate::yield_point::{ReadProgress, YieldPoint};
-use crate::{Failure, Lock, LockInfo, TimeStamp, Write, WriteKind, memcomparable};
+use crate::{Failure, Lock, LockInfo, TimeStamp, Write, WriteKind};
 use bytes::Bytes;
 use kontiki_engine::{Direction, Range, View};
+use kontiki_env::memcomparable;
 
 /// Which keys to scan.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ pub(crate) async fn scan(
     let mut scanner = Scanner::open(view, scan, options.clone())?;
     while pairs.len() < scan.limit {
         let Some(encoded) = scanner.next_key()? else { break };
-        let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what))?;
+        let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what.into()))?;
         let reported = |outcome: &Result<_, _>| outcome.is_ok() || !planted::is_set(Bug::OmitLockedKeys);
         let found =
             scanner.outcome(&encoded, &key)?.filter(reported).map(|outcome| Pair { key: Bytes::from(key), outcome });

@@ -35,7 +35,7 @@ pub(super) const LAYERS: &[Layers] = &[
 const ENV: Layers = (
     "env",
     &[
-        &["codec", "error_kind", "key_text", "machine", "planted", "rng"],
+        &["codec", "error_kind", "key_text", "machine", "memcomparable", "planted", "rng"],
         &["clock", "fs", "tasks"],
         // For tests of all crates.
         &["testing"],
@@ -84,7 +84,7 @@ const TXN: Layers = (
     "txn",
     &[
         &["assertion", "malformed", "planted", "timestamp"],
-        &["lock", "memcomparable"],
+        &["lock"],
         &["error", "keys", "record"],
         &["yield_point"],
         &["read"],
@@ -272,7 +272,7 @@ const SERVER_KV: Layers = (
 const CLIENT: Layers = (
     "client",
     &[
-        &["error", "options", "region"],
+        &["error", "metrics", "options", "region"],
         &["keys", "replicas", "reply", "transport"],
         &["backoff"],
         &["placement"],

@@ -5,7 +5,10 @@
 //! 8 zero bytes with marker 0xF7. So no encoding is a prefix of another, and byte order of encodings (also with a
 //! timestamp behind them) is byte order of keys. The encoding is injective: padding must be zero to decode.
 
-use crate::Malformed;
+/// Bytes that are no memcomparable key, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotMemcomparable(pub &'static str);
 
 const GROUP: usize = 8;
 const MARKER: u8 = 0xff;
@@ -55,17 +58,18 @@ pub fn boundary_near(position: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes a whole encoding.
-pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, NotMemcomparable> {
     let (key, rest) = decode_prefix(encoded)?;
-    if rest.is_empty() { Ok(key) } else { Err(Malformed("bytes after a memcomparable key")) }
+    if rest.is_empty() { Ok(key) } else { Err(NotMemcomparable("bytes after a memcomparable key")) }
 }
 
 /// Decodes the encoding that `encoded` starts with; also returns the bytes after it.
-pub fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
+fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), NotMemcomparable> {
     let mut key = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
     loop {
-        let (group, tail) = rest.split_first_chunk::<{ GROUP + 1 }>().ok_or(Malformed("a cut memcomparable key"))?;
+        let (group, tail) =
+            rest.split_first_chunk::<{ GROUP + 1 }>().ok_or(NotMemcomparable("a cut memcomparable key"))?;
         rest = tail;
         let [bytes @ .., marker] = group;
         let padding = usize::from(MARKER - marker);
@@ -74,11 +78,11 @@ pub fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
             continue;
         }
         if padding > GROUP {
-            return Err(Malformed("a wrong marker in a memcomparable key"));
+            return Err(NotMemcomparable("a wrong marker in a memcomparable key"));
         }
         let (data, zeros) = bytes.split_at(GROUP - padding);
         if zeros.iter().any(|byte| *byte != 0) {
-            return Err(Malformed("non-zero padding in a memcomparable key"));
+            return Err(NotMemcomparable("non-zero padding in a memcomparable key"));
         }
         key.extend_from_slice(data);
         assert!(key.len() < encoded.len(), "an encoding is longer than its key");
