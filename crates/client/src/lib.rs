@@ -55,7 +55,7 @@ pub use error::Error;
 pub use keys::KeyPair;
 pub use kontiki_tls::TlsFiles;
 pub use options::Options;
-pub use raw::RawClient;
+pub use raw::{RawClient, Swap};
 pub use replicas::ReadFrom;
 pub use scan::RawScan;
 pub use txn::{Snapshot, SnapshotScan, Transaction};
