@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Cluster, connect_transactions, eventually};
+use support::{Cluster, connect_keyspaces, connect_transactions, eventually};
 use tikv_client::{CheckLevel, Transaction, TransactionClient, TransactionOptions};
 
 fn optimistic() -> TransactionOptions {
@@ -223,4 +223,66 @@ async fn a_deadlock_ends_one_of_the_two() {
     };
     assert_eq!(value_of(&client, "a").await, Some(survivor.into()));
     assert_eq!(value_of(&client, "z").await, Some(survivor.into()));
+}
+
+async fn count(client: &TransactionClient, start: &str, end: &str) -> usize {
+    let read = async || {
+        let mut reader = begin(client).await;
+        let found = reader.scan(start.to_owned()..end.to_owned(), 100).await.map(Iterator::count);
+        reader.rollback().await.expect("rolls back");
+        found
+    };
+    eventually("a scan", read).await
+}
+
+/// The client sends it to every store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_range_is_gone_from_all_regions_and_replicas() {
+    let mut cluster = Cluster::start(3);
+    let client = connect_transactions(&cluster.endpoints()).await;
+    let ours = kontiki::client::Client::connect(cluster.endpoints()).await.expect("a node answers");
+    ours.split(["m", "t"]).await.expect("the regions are split");
+    let mut writer = begin(&client).await;
+    for key in ["a", "k", "n", "p", "u", "w"] {
+        writer.put(key.to_owned(), vec![7; 1_000]).await.expect("buffered");
+    }
+    writer.commit().await.expect("commits");
+    assert_eq!(count(&client, "a", "z").await, 6);
+    let destroyed = async || {
+        client.unsafe_destroy_range("k".to_owned().."v".to_owned()).await?;
+        // The client does not report what stores answer: it is repeated until nothing is left.
+        if count(&client, "k", "v").await == 0 { Ok(()) } else { Err(tikv_client::Error::Unimplemented) }
+    };
+    eventually("the range to be destroyed", destroyed).await;
+    assert_eq!(count(&client, "a", "z").await, 2);
+    // Of the others a record and a long value each, and no more than these.
+    assert_eq!(cluster.stop_with_equal_data().len(), 4);
+}
+
+/// Keys of API version 2 have the prefix of a keyspace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keyspaces_are_apart_and_keys_without_one_are_refused() {
+    let mut cluster = Cluster::start(3);
+    let client = connect_keyspaces(&cluster.endpoints()).await;
+    let mut writer = begin(&client).await;
+    for keyspace in ["x\0\0\u{1}", "x\0\0\u{2}"] {
+        for key in ["a", "b"] {
+            writer.put(format!("{keyspace}{key}"), keyspace.to_owned()).await.expect("buffered");
+        }
+    }
+    writer.commit().await.expect("commits");
+    assert_eq!(count(&client, "x\0\0\u{1}", "x\0\0\u{2}").await, 2);
+    let destroyed = async || {
+        client.unsafe_destroy_range("x\0\0\u{1}".to_owned().."x\0\0\u{2}".to_owned()).await?;
+        let left = count(&client, "x\0\0\u{1}", "x\0\0\u{2}").await;
+        if left == 0 { Ok(()) } else { Err(tikv_client::Error::Unimplemented) }
+    };
+    eventually("the keyspace to be destroyed", destroyed).await;
+    assert_eq!(count(&client, "x\0\0\u{2}", "x\0\0\u{3}").await, 2, "the other one");
+
+    let mut writer = begin(&client).await;
+    writer.put("r\0\0\u{1}k".to_owned(), "v".to_owned()).await.expect("buffered");
+    let error = format!("{:?}", writer.commit().await.expect_err("a raw key"));
+    assert!(error.contains("begins with `x`"), "{error}");
+    cluster.stop_with_equal_data();
 }

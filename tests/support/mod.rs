@@ -97,6 +97,13 @@ pub async fn connect_transactions(endpoints: &[String]) -> TransactionClient {
     eventually("a transactional client", connect).await
 }
 
+/// The same of API version 2, for keys that have the prefix of their keyspace already.
+pub async fn connect_keyspaces(endpoints: &[String]) -> TransactionClient {
+    let connect =
+        async || TransactionClient::new_with_config_api_v2_no_prefix(endpoints.to_vec(), client_config()).await;
+    eventually("a transactional client", connect).await
+}
+
 /// A plain HTTP GET; `None` if there is no answer.
 pub fn http_get(addr: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(addr).ok()?;

@@ -72,7 +72,7 @@ pub use keys::KeyPair;
 pub use kontiki_tls::TlsFiles;
 pub use metrics::ClientMetrics;
 pub use options::{Options, TransactionOptions};
-pub use raw::RawClient;
+pub use raw::{RawClient, Swap};
 pub use replicas::ReadFrom;
 pub use scan::RawScan;
 pub use txn::{Mutation, PessimisticTransaction, Snapshot, SnapshotScan, Transaction};

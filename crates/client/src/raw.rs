@@ -12,22 +12,39 @@ use kontiki_proto::calls;
 use kontiki_proto::kvrpcpb::{self, Context, KvPair};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Raw keys: each operation on one key is atomic and linearizable; batches are not atomic. Cheap to clone.
 pub struct RawClient<T: Transport = Grpc> {
     pub(crate) cluster: Arc<Cluster<T>>,
     read_from: ReadFrom,
+    is_atomic: bool,
 }
 
 impl<T: Transport> Clone for RawClient<T> {
     fn clone(&self) -> RawClient<T> {
-        RawClient { cluster: self.cluster.clone(), read_from: self.read_from }
+        RawClient { cluster: self.cluster.clone(), read_from: self.read_from, is_atomic: self.is_atomic }
     }
+}
+
+/// What a compare-and-swap found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// Whether the value was the expected one, and was replaced.
+    pub swapped: bool,
+    /// The value before; `None`: the key was absent.
+    pub previous: Option<Bytes>,
 }
 
 impl<T: Transport> RawClient<T> {
     pub(crate) fn new(cluster: Arc<Cluster<T>>) -> RawClient<T> {
-        RawClient { cluster, read_from: ReadFrom::Leader }
+        RawClient { cluster, read_from: ReadFrom::Leader, is_atomic: false }
+    }
+
+    /// The same client, whose writes never come between the two halves of a [`RawClient::compare_and_swap`] of the key.
+    /// Where some client swaps a key, all have to write it like this. Range deletes do come between.
+    pub fn atomic(self) -> RawClient<T> {
+        RawClient { is_atomic: true, ..self }
     }
 
     /// The same client, whose reads these replicas serve.
@@ -50,19 +67,75 @@ impl<T: Transport> RawClient<T> {
         Ok((!reply.not_found).then_some(reply.value))
     }
 
+    /// How long a key is still there, in whole seconds, rounded up. `None`: it is absent; `Some(None)`: it does not
+    /// expire.
+    pub async fn time_to_live(&self, key: impl Into<Bytes>) -> Result<Option<Option<Duration>>> {
+        let key = key.into();
+        let request = kvrpcpb::RawGetKeyTtlRequest { context: self.context(), key: key.clone(), ..Default::default() };
+        let mut backoff = self.cluster.backoff();
+        let reply = self.cluster.call::<calls::RawGetKeyTtl>(Mode::Raw, &key, request, &mut backoff).await?;
+        check(reply.error)?;
+        let rest = (reply.ttl != 0).then(|| Duration::from_secs(reply.ttl));
+        Ok((!reply.not_found).then_some(rest))
+    }
+
     /// Sets a key.
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<()> {
-        let (key, value) = (key.into(), value.into());
-        let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
+        self.put_for(key.into(), value.into(), 0).await
+    }
+
+    /// Sets a key, which expires after this time; a part of a second counts as a whole one.
+    pub async fn put_with_ttl(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        time_to_live: Duration,
+    ) -> Result<()> {
+        self.put_for(key.into(), value.into(), seconds(time_to_live)).await
+    }
+
+    /// 0 seconds: for ever.
+    async fn put_for(&self, key: Bytes, value: Bytes, ttl: u64) -> Result<()> {
+        let for_cas = self.is_atomic;
+        let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ttl, for_cas, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call::<calls::RawPut>(Mode::Raw, &key, request, &mut backoff).await?;
         backoff.check_write(reply.error)
     }
 
+    /// Sets a key to `value` if it is `expected` (`None`: absent), in one step that no other swap and no write of an
+    /// [atomic](RawClient::atomic) client comes between.
+    ///
+    /// Errors: with [`Error::Undetermined`](crate::Error::Undetermined) it may or may not have been swapped; read the
+    /// key to find out, if values are unique.
+    pub async fn compare_and_swap(
+        &self,
+        key: impl Into<Bytes>,
+        expected: Option<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<Swap> {
+        let key = key.into();
+        let request = kvrpcpb::RawCasRequest {
+            key: key.clone(),
+            value: value.into(),
+            previous_not_exist: expected.is_none(),
+            previous_value: expected.unwrap_or_default(),
+            ..Default::default()
+        };
+        let mut backoff = self.cluster.backoff();
+        let reply = self.cluster.call::<calls::RawCompareAndSwap>(Mode::Raw, &key, request, &mut backoff).await?;
+        backoff.check_write(reply.error)?;
+        if backoff.is_uncertain() && !reply.succeed {
+            return Err(backoff.give_up("an earlier try, whose answer was lost, may have swapped it"));
+        }
+        let previous = (!reply.previous_not_exist).then_some(reply.previous_value);
+        Ok(Swap { swapped: reply.succeed, previous })
+    }
+
     /// Removes a key; it need not exist.
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<()> {
         let key = key.into();
-        let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
+        let request = kvrpcpb::RawDeleteRequest { key: key.clone(), for_cas: self.is_atomic, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call::<calls::RawDelete>(Mode::Raw, &key, request, &mut backoff).await?;
         backoff.check_write(reply.error)
@@ -105,7 +178,9 @@ impl<T: Transport> RawClient<T> {
         let pairs: BTreeMap<Bytes, Bytes> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let pairs: Vec<KvPair> =
             pairs.into_iter().map(|(key, value)| KvPair { key, value, ..Default::default() }).collect();
-        let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
+        let for_cas = self.is_atomic;
+        let request =
+            |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), for_cas, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter::<calls::RawBatchPut, _>(Mode::Raw, pairs, request, &mut backoff).await?;
         replies.into_iter().try_for_each(|(_, reply)| backoff.check_write(reply.error))
@@ -114,7 +189,9 @@ impl<T: Transport> RawClient<T> {
     /// Removes keys. Not atomic.
     pub async fn batch_delete<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<()> {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
-        let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
+        let for_cas = self.is_atomic;
+        let request =
+            |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), for_cas, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter::<calls::RawBatchDelete, _>(Mode::Raw, keys, request, &mut backoff).await?;
         replies.into_iter().try_for_each(|(_, reply)| backoff.check_write(reply.error))
@@ -179,4 +256,10 @@ impl<T: Transport> RawClient<T> {
         }
         Ok(())
     }
+}
+
+/// At least one: 0 would mean that it does not expire.
+fn seconds(time_to_live: Duration) -> u64 {
+    let part = u64::from(time_to_live.subsec_nanos() > 0);
+    time_to_live.as_secs().saturating_add(part).max(1)
 }

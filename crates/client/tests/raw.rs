@@ -4,7 +4,7 @@
 mod mock;
 
 use bytes::Bytes;
-use kontiki_client::{Client, Error, Options};
+use kontiki_client::{Client, Error, Options, Swap};
 use kontiki_proto::errorpb;
 use mock::{Fault, Mock, SHORT, dead_address};
 use std::time::Duration;
@@ -35,6 +35,51 @@ async fn single_keys_and_batches_over_several_regions() {
     raw.delete("a").await.unwrap();
     raw.batch_delete(["h", "q", "absent"]).await.unwrap();
     assert_eq!(mock.state.lock().raw.len(), 2);
+}
+
+#[tokio::test]
+async fn times_to_live_are_whole_seconds() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    assert_eq!(raw.time_to_live("a").await.unwrap(), None);
+    raw.put("a", "1").await.unwrap();
+    assert_eq!(raw.time_to_live("a").await.unwrap(), Some(None));
+    for (given_ms, seconds) in [(5_000, 5), (5_001, 6), (1, 1), (0, 1)] {
+        raw.put_with_ttl("a", "1", Duration::from_millis(given_ms)).await.unwrap();
+        assert_eq!(raw.time_to_live("a").await.unwrap(), Some(Some(Duration::from_secs(seconds))));
+    }
+}
+
+#[tokio::test]
+async fn a_swap_says_what_it_found() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    let swap = |swapped, previous: Option<&'static str>| Swap { swapped, previous: previous.map(Bytes::from) };
+    assert_eq!(raw.compare_and_swap("a", Some("x".into()), "1").await.unwrap(), swap(false, None));
+    assert_eq!(raw.compare_and_swap("a", None, "1").await.unwrap(), swap(true, None));
+    assert_eq!(raw.compare_and_swap("a", Some("1".into()), "").await.unwrap(), swap(true, Some("1")));
+    assert_eq!(raw.compare_and_swap("a", None, "2").await.unwrap(), swap(false, Some("")));
+
+    raw.put("a", "1").await.unwrap();
+    assert_eq!(mock.state.lock().atomic_writes, 0);
+    let raw = raw.atomic();
+    raw.put("a", "2").await.unwrap();
+    raw.delete("a").await.unwrap();
+    raw.batch_put([("a", "3")]).await.unwrap();
+    raw.batch_delete(["a"]).await.unwrap();
+    assert_eq!(mock.state.lock().atomic_writes, 4);
+}
+
+/// The first try swapped, and its answer was lost: the second one finds the new value.
+#[tokio::test]
+async fn a_swap_that_is_repeated_after_a_lost_answer_is_not_said_to_have_failed() {
+    let mock = Mock::start().await;
+    mock.state.lock().fault("RawCompareAndSwap", Fault::LoseAnswer);
+    let options = Options { repeat_uncertain_writes: true, ..Options::default() };
+    let raw = Client::connect_with(&mock.endpoints, options).await.unwrap().raw();
+    let error = raw.compare_and_swap("a", None, "1").await.unwrap_err();
+    assert!(matches!(error, Error::Undetermined { .. }), "{error:?}");
+    assert_eq!(mock.state.lock().raw.get(&Bytes::from("a")), Some(&Bytes::from("1")));
 }
 
 /// A node that accepts connections and answers nothing, such as one that is stopped by a signal, does not cost a

@@ -2,6 +2,10 @@
 //!
 //! It depends on every key and value and on their order, and not on how the replica stores them. Computed in parts, so
 //! that a large region keeps no thread busy for long; how it is cut into parts does not matter.
+//!
+//! Keys that expire vanish at different moments on each replica, because each reads by its own clock. A checksum is
+//! therefore over the keys that do not expire before a time that all replicas agree on; a replica that is read later
+//! than that has no checksum.
 
 use crate::families::Families;
 use crate::region::Region;
@@ -15,6 +19,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct Checksum {
     families: &'static Families,
     region: Arc<Region>,
+    /// Keys that expire before this wall time do not count; 0: there must be none that expire.
+    expires_after_ms: u64,
     /// The family that is being read, as its place in the table, and where in it.
     family: usize,
     next_key: Bytes,
@@ -24,10 +30,11 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// Of nothing yet. The descriptor says which keys count.
-    pub fn new(families: &'static Families, region: Arc<Region>) -> Checksum {
+    /// Of nothing yet. The descriptor says which keys count, and of these only those that do not expire before
+    /// `expires_after_ms`; the view that it is computed of must be of an earlier time. 0: there are none that expire.
+    pub fn new(families: &'static Families, region: Arc<Region>, expires_after_ms: u64) -> Checksum {
         let next_key = region.start_key.clone();
-        Checksum { families, region, family: 0, next_key, hash: Box::default(), bytes: 0 }
+        Checksum { families, region, expires_after_ms, family: 0, next_key, hash: Box::default(), bytes: 0 }
     }
 
     /// Reads about `bytes_max` bytes further, always of the same view. Returns the checksum when all is read.
@@ -38,11 +45,19 @@ impl Checksum {
             let mut entries = view.entries(family, range, Direction::Forward)?;
             let mut head = Vec::new();
             while let Some((key, value)) = entries.next().transpose()? {
-                head.clear();
-                put_varint(&mut head, u64::from(family.0));
-                put_varint(&mut head, key.len() as u64);
-                put_varint(&mut head, value.len() as u64);
-                [&head[..], &key, &value].into_iter().for_each(|part| self.hash.update(part));
+                let expires_at_ms = entries.expires_at_ms();
+                if expires_at_ms.is_some() && self.expires_after_ms == 0 {
+                    let text = "a checksum of a store that knows no keys that expire: upgrade it";
+                    return Err(Error::InvalidArgument(text.into()));
+                }
+                if expires_at_ms.is_none_or(|at| at >= self.expires_after_ms) {
+                    head.clear();
+                    put_varint(&mut head, u64::from(family.0));
+                    put_varint(&mut head, key.len() as u64);
+                    put_varint(&mut head, value.len() as u64);
+                    expires_at_ms.iter().for_each(|at| put_varint(&mut head, *at));
+                    [&head[..], &key, &value].into_iter().for_each(|part| self.hash.update(part));
+                }
                 self.bytes += (key.len() + value.len()) as u64;
                 if self.bytes >= until {
                     // The next possible key.

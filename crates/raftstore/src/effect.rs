@@ -144,6 +144,9 @@ pub struct ChecksumTask {
     pub region: Arc<Region>,
     /// The region's applied index, which the view contains exactly. Comes back in the event.
     pub index: u64,
+    /// Only keys that do not expire before this wall time (milliseconds) count. A view of a later time has lost some of
+    /// them: then the result is an error. 0: the leader is of a release without keys that expire.
+    pub expires_after_ms: u64,
 }
 
 /// Take an engine view now, find the oldest lock in it, in the background, and then [`crate::Event::SafeTs`].

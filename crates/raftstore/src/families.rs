@@ -13,6 +13,9 @@ pub struct Families {
     pub system: &'static [Family],
     /// In which a region of [`Space::Data`] owns its key range, ascending.
     pub data: &'static [Family],
+    /// Those of `data` that earlier releases do not have: an entry that writes there has a format of its own, at which
+    /// they stop. They would refuse it otherwise, and differ from the replicas that apply it.
+    pub later: &'static [Family],
     /// The numbers that families had in log entries and snapshot files of earlier versions, and their present ones.
     pub earlier: &'static [(Family, Family)],
 }
@@ -36,7 +39,15 @@ impl Families {
         if self.system.contains(&self.meta) || owned().any(|family| self.data.contains(family)) {
             return Err("no family has two owners");
         }
+        if self.later.iter().any(|family| !self.data.contains(family)) {
+            return Err("later families belong to the data");
+        }
         Ok(())
+    }
+
+    /// Whether the batch writes where earlier releases have no family.
+    pub(crate) fn needs_later(&self, batch: &WriteBatch) -> bool {
+        !self.later.is_empty() && batch.ops().any(|op| self.later.contains(&op.family()))
     }
 
     /// The present family for an earlier number.

@@ -220,7 +220,7 @@ fn commands_of_log_entries() {
     for action in actions {
         let (name, epoch) = (name_of(&action), Epoch { conf_version: 3, version: 4 });
         let command = Command { epoch, action };
-        let (carrier, context, data) = encode(command.clone());
+        let (carrier, context, data) = encode(&FAMILIES, command.clone());
         let mut bytes = Vec::new();
         put_slice(&mut bytes, &context);
         put_slice(&mut bytes, &data);

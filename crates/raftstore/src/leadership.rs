@@ -75,6 +75,7 @@ impl Leadership {
             unable_to_lead: !self.is_able(),
             leader_priority: self.own_priority,
             can_compare: true,
+            can_compare_expiring: true,
             knows_roles: true,
             knows_merges: true,
             knows_safe_ts: true,
@@ -128,7 +129,7 @@ impl Leadership {
             self.learn_log(message);
         }
         for (stores, says) in [
-            (&mut self.comparing, message.can_compare),
+            (&mut self.comparing, message.can_compare_expiring),
             (&mut self.knowing_roles, message.knows_roles),
             (&mut self.knowing_merges, message.knows_merges),
             (&mut self.knowing_safe_ts, message.knows_safe_ts),
@@ -151,8 +152,8 @@ impl Leadership {
         !self.unable.contains(&store)
     }
 
-    /// Whether a store executes the commands that compare replicas: an earlier version would stop.
-    pub fn can_compare(&self, store: StoreId) -> bool {
+    /// Whether a store executes the commands that compare replicas with keys that expire: an earlier one would stop.
+    pub fn can_compare_expiring(&self, store: StoreId) -> bool {
         self.comparing.contains(&store)
     }
 

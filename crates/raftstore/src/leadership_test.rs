@@ -23,7 +23,7 @@ fn the_last_message_of_a_store_counts() {
         from_store: store.0,
         unable_to_lead,
         leader_priority,
-        can_compare,
+        can_compare_expiring: can_compare,
         knows_roles: can_compare,
         ..StoreMessage::default()
     };
@@ -31,10 +31,12 @@ fn the_last_message_of_a_store_counts() {
     leadership.learn(&said(two, false, 7, false));
     assert!(!leadership.is_able_elsewhere(one) && leadership.is_able_elsewhere(two));
     assert_eq!((leadership.priority(one), leadership.priority(two)), (-4, 7));
-    assert!(leadership.can_compare(one) && !leadership.can_compare(two));
+    assert!(leadership.can_compare_expiring(one) && !leadership.can_compare_expiring(two));
     assert!(leadership.knows_roles(one) && !leadership.knows_roles(two));
     leadership.learn(&said(one, false, 0, false));
-    assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0 && !leadership.can_compare(one));
+    assert!(
+        leadership.is_able_elsewhere(one) && leadership.priority(one) == 0 && !leadership.can_compare_expiring(one)
+    );
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn cluster_id(&self) -> u64;
     /// The node's monotonic clock.
     fn monotonic(&self) -> Duration;
+    /// The node's wall clock, in milliseconds since 1970: when keys expire is decided by it.
+    fn wall_ms(&self) -> u64;
     /// A region's descriptor here, and its leader as far as this node knows.
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
     /// The same, for a request to the region.
@@ -98,6 +100,10 @@ impl Node for NodeHandle {
 
     fn monotonic(&self) -> Duration {
         NodeHandle::monotonic(self)
+    }
+
+    fn wall_ms(&self) -> u64 {
+        NodeHandle::wall_ms(self)
     }
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
@@ -200,8 +206,13 @@ impl RetryBudget {
 
     /// Begins the budget of one request to `node`; `limit_ms` is the limit that the request itself states (0: none).
     pub(crate) fn begin<'a, N: Node>(&'a self, node: &'a N, limit_ms: u64) -> Waiting<'a, N> {
+        Waiting { retry_budget: self, node, until: self.until(node, limit_ms) }
+    }
+
+    /// When the budget of such a request that begins now ends, on the monotonic clock.
+    pub(crate) fn until<N: Node>(&self, node: &N, limit_ms: u64) -> Duration {
         let limit = if limit_ms == 0 { self.wait_max } else { self.wait_max.min(Duration::from_millis(limit_ms)) };
-        Waiting { retry_budget: self, node, until: node.monotonic().saturating_add(limit) }
+        node.monotonic().saturating_add(limit)
     }
 }
 

@@ -37,7 +37,7 @@ fn put_at(cluster: &mut Cluster, client: u64, target: RawTarget, key: &str, valu
     cluster.wait(async move {
         let operation = Operation::Put(value.clone());
         let id = history.lock().invoke(client, key.clone(), operation, executor.now());
-        let outcome = target.put(key, value).await;
+        let outcome = target.put(key, value, false).await;
         history.lock().complete(id, outcome.clone(), executor.now());
         outcome
     })

@@ -106,6 +106,17 @@ impl<R: Replicated> Scheduler<R> {
         &self.latches
     }
 
+    /// Runs a command that is not one of a transaction and holds `latches`: `action` reads a view and returns an answer
+    /// and what to write for it, which is refused in any other leadership than that of the view.
+    pub async fn run_exclusive<T>(
+        &self,
+        context: &R::Context,
+        latches: LatchGuard,
+        action: impl FnOnce(&dyn View) -> kontiki_engine::Result<(T, WriteBatch)>,
+    ) -> Outcome<T, R> {
+        self.run_latched(context, Held { latches, memory: None }, |view| Ok(action(view)?)).await
+    }
+
     /// Reads a key. A lock that blocks the read is [`crate::KeyError::Locked`].
     pub async fn get(&self, context: &R::Context, key: &[u8], options: &ReadOptions) -> Outcome<Option<Version>, R> {
         let view = self.view_for(context, options, |locks| locks.check_keys([key], options)).await?;

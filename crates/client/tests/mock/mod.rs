@@ -72,6 +72,10 @@ pub struct State {
     pub addresses: Vec<String>,
     pub regions: Vec<MockRegion>,
     pub raw: BTreeMap<Bytes, Bytes>,
+    /// The times to live of puts, in seconds.
+    pub ttls: BTreeMap<Bytes, u64>,
+    /// Raw writes that were marked as atomic.
+    pub atomic_writes: usize,
     pub versions: BTreeMap<Bytes, Vec<Version>>,
     pub locks: BTreeMap<Bytes, MockLock>,
     pub rollbacks: std::collections::BTreeSet<(Bytes, u64)>,

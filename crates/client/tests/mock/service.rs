@@ -150,10 +150,13 @@ calls! {
     })
     raw_put("RawPut", RawPutRequest -> RawPutResponse, |state, q| raw([q.key.clone()]), {
         let error = state.fails_if_done.clone().filter(|_| state.raw.get(&q.key) == Some(&q.value));
+        state.ttls.insert(q.key.clone(), q.ttl);
+        state.atomic_writes += usize::from(q.for_cas);
         state.raw.insert(q.key, q.value);
         RawPutResponse { error: error.unwrap_or_default(), ..Default::default() }
     })
     raw_delete("RawDelete", RawDeleteRequest -> RawDeleteResponse, |state, q| raw([q.key.clone()]), {
+        state.atomic_writes += usize::from(q.for_cas);
         state.raw.remove(&q.key);
         RawDeleteResponse::default()
     })
@@ -163,10 +166,12 @@ calls! {
     })
     raw_batch_put("RawBatchPut", RawBatchPutRequest -> RawBatchPutResponse,
         |state, q| raw(q.pairs.iter().map(|pair| pair.key.clone())), {
+        state.atomic_writes += usize::from(q.for_cas);
         state.raw.extend(q.pairs.into_iter().map(|pair| (pair.key, pair.value)));
         RawBatchPutResponse::default()
     })
     raw_batch_delete("RawBatchDelete", RawBatchDeleteRequest -> RawBatchDeleteResponse, |state, q| raw(q.keys.clone()), {
+        state.atomic_writes += usize::from(q.for_cas);
         state.raw.retain(|key, _| !q.keys.contains(key));
         RawBatchDeleteResponse::default()
     })
@@ -182,6 +187,30 @@ calls! {
     raw_batch_scan("RawBatchScan", RawBatchScanRequest -> RawBatchScanResponse, |state, q| raw([]), {
         RawBatchScanResponse::default()
     })
+    raw_get_key_ttl("RawGetKeyTTL", RawGetKeyTtlRequest -> RawGetKeyTtlResponse, |state, q| raw([q.key.clone()]), {
+        let ttl = state.ttls.get(&q.key).copied().unwrap_or(0);
+        RawGetKeyTtlResponse { not_found: !state.raw.contains_key(&q.key), ttl, ..Default::default() }
+    })
+    raw_compare_and_swap("RawCompareAndSwap", RawCasRequest -> RawCasResponse, |state, q| raw([q.key.clone()]), {
+        let previous = state.raw.get(&q.key).cloned();
+        let succeed = previous == (!q.previous_not_exist).then_some(q.previous_value);
+        if succeed {
+            state.raw.insert(q.key, q.value);
+        }
+        let (previous_not_exist, previous_value) = (previous.is_none(), previous.unwrap_or_default());
+        RawCasResponse { succeed, previous_not_exist, previous_value, ..Default::default() }
+    })
+    raw_checksum("RawChecksum", RawChecksumRequest -> RawChecksumResponse, |state, q| raw([]), {
+        RawChecksumResponse::default()
+    })
+    raw_coprocessor("RawCoprocessor", RawCoprocessorRequest -> RawCoprocessorResponse, |state, q| raw([]), {
+        RawCoprocessorResponse::default()
+    })
+    kv_delete_range("KvDeleteRange", DeleteRangeRequest -> DeleteRangeResponse, |state, q| txn([]), {
+        DeleteRangeResponse::default()
+    })
+    unsafe_destroy_range("UnsafeDestroyRange", UnsafeDestroyRangeRequest -> UnsafeDestroyRangeResponse,
+        |state, q| txn([]), UnsafeDestroyRangeResponse::default())
     kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]); q.version, {
         match state.read(&q.key, q.version, &q.context.clone().unwrap_or_default()) {
             Ok(Some(value)) => GetResponse { value, ..Default::default() },

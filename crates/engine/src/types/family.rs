@@ -40,8 +40,16 @@ impl Family {
     /// The name that a family of this number always has, if there is one: the default family's, and those that a served
     /// store makes.
     pub fn fixed_name(self) -> Option<&'static str> {
-        const RESERVED: [&str; 5] =
-            ["kontiki.txn_default", "kontiki.txn_lock", "kontiki.txn_write", "kontiki.meta", "kontiki.placement"];
+        const RESERVED: [&str; 8] = [
+            "kontiki.txn_default",
+            "kontiki.txn_lock",
+            "kontiki.txn_write",
+            "kontiki.meta",
+            "kontiki.placement",
+            "kontiki.raw_lock",
+            "kontiki.raw_write",
+            "kontiki.raw_v2",
+        ];
         if self == Family::DEFAULT {
             return Some("default");
         }

@@ -8,6 +8,7 @@
 //! | empty, and so is the data | none: a leader's first entry of its term |
 //! | `2`, `epoch` | a write; the data is the encoded [`WriteBatch`] |
 //! | `1`, `epoch` | a write of an earlier version: its batch has the families' earlier numbers |
+//! | `4`, `epoch` | a write to families that earlier versions do not have ([`Families::later`]) |
 //! | `3`, `epoch`, kind (1 byte), arguments | any other command; the data is empty unless the kind says otherwise |
 //!
 //! `epoch` is conf_version (varint), version (varint). A descriptor is a protobuf `RegionRecord` with its length before
@@ -55,6 +56,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const FORMAT_EARLIER_WRITE: u8 = 1;
 const FORMAT_WRITE: u8 = 2;
 const FORMAT_COMMAND: u8 = 3;
+/// A write to families that a node of an earlier version would refuse, while others apply it: it has to stop instead.
+const FORMAT_LATER_WRITE: u8 = 4;
 
 const KIND_SPLIT: u8 = 1;
 const KIND_PREPARE_MERGE: u8 = 2;
@@ -97,17 +100,21 @@ pub enum DecodeError {
 }
 
 /// The context of a write's entry. The batch is its data.
-pub fn encode_write_context(epoch: Epoch) -> Bytes {
-    context(FORMAT_WRITE, epoch).into()
+pub fn encode_write_context(families: &Families, epoch: Epoch, batch: &WriteBatch) -> Bytes {
+    let format = if families.needs_later(batch) { FORMAT_LATER_WRITE } else { FORMAT_WRITE };
+    context(format, epoch).into()
 }
 
 /// Encodes a command: carrier, context and data. Of a membership change there is no data: the raft crate makes it.
-pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
+pub fn encode(families: &Families, command: Command) -> (Carrier, Bytes, Bytes) {
     let epoch = command.epoch;
     let mut out = context(FORMAT_COMMAND, epoch);
     let mut data = Bytes::new();
     match command.action {
-        Action::Write(batch) => return (Carrier::Normal, encode_write_context(epoch), batch.into_bytes()),
+        Action::Write(batch) => {
+            let context = encode_write_context(families, epoch, &batch);
+            return (Carrier::Normal, context, batch.into_bytes());
+        }
         Action::ChangeMembers(change) => return (carrier_of(&change), encode_change(epoch, &change), data),
         Action::Split(children) => {
             out.push(KIND_SPLIT);
@@ -221,9 +228,9 @@ pub fn decode(
     let head = get_u8(&mut rest).ok().zip(get_epoch(&mut rest));
     let (format, epoch) = head.ok_or(DecodeError::UnknownFormat)?;
     let action = match format {
-        FORMAT_EARLIER_WRITE | FORMAT_WRITE if rest.is_empty() => {
+        FORMAT_EARLIER_WRITE | FORMAT_WRITE | FORMAT_LATER_WRITE if rest.is_empty() => {
             let batch = WriteBatch::decode(data).map_err(|_| DecodeError::Batch)?;
-            Action::Write(if format == FORMAT_WRITE { batch } else { families.renumber(&batch) })
+            Action::Write(if format == FORMAT_EARLIER_WRITE { families.renumber(&batch) } else { batch })
         }
         FORMAT_COMMAND => get_action(&mut rest, data).filter(|_| rest.is_empty()).ok_or(DecodeError::UnknownFormat)?,
         _ => return Err(DecodeError::UnknownFormat),
@@ -262,7 +269,7 @@ pub(crate) fn is_commit_of_merge(context: &[u8]) -> bool {
 
 /// Whether an entry with this context is a write, or a leader's first one.
 pub(crate) fn is_write(context: &[u8]) -> bool {
-    matches!(context.first(), None | Some(&FORMAT_WRITE))
+    matches!(context.first(), None | Some(&(FORMAT_WRITE | FORMAT_LATER_WRITE)))
 }
 
 /// Whether an entry with this context asks for a checksum of the state right after it.

@@ -29,8 +29,8 @@ fn a_leaders_first_entry_has_no_command() {
 
 #[test]
 fn an_unknown_format_is_not_taken_for_something_else() {
-    let write = encode_write_context(region().epoch);
-    for format in [0, 4, 255] {
+    let write = encode_write_context(&FAMILIES, region().epoch, &WriteBatch::new());
+    for format in [0, 5, 255] {
         let mut unknown = write.to_vec();
         unknown[0] = format;
         assert_eq!(normal(&unknown, &[]), Err(DecodeError::UnknownFormat));
@@ -45,7 +45,7 @@ fn an_unknown_format_is_not_taken_for_something_else() {
 /// Entries that a log still holds from the time before the families had reserved numbers.
 #[test]
 fn a_write_of_the_earlier_format_goes_to_the_families_it_meant() {
-    let mut context = encode_write_context(region().epoch).to_vec();
+    let mut context = encode_write_context(&FAMILIES, region().epoch, &WriteBatch::new()).to_vec();
     context[0] = FORMAT_EARLIER_WRITE;
     let mut earlier = WriteBatch::new();
     earlier.put(families::DEFAULT, b"b", b"raw");
@@ -59,8 +59,26 @@ fn a_write_of_the_earlier_format_goes_to_the_families_it_meant() {
     let BatchOp::PutExpiring { value: b"1", expires_at_ms: 9, .. } = batch.ops().nth(1).expect("there") else {
         panic!("nothing else changes")
     };
-    let today = normal(&encode_write_context(region().epoch), earlier.as_bytes()).expect("decodes").expect("a command");
+    let today = normal(&encode_write_context(&FAMILIES, region().epoch, &WriteBatch::new()), earlier.as_bytes())
+        .expect("decodes")
+        .expect("a command");
     assert_eq!(decide(&FAMILIES, &region(), today), Err(Refusal::ForeignKey), "a user's families today");
+}
+
+/// A node of a release without the family must stop there: the others apply it.
+#[test]
+fn a_write_to_a_later_family_is_of_a_format_that_earlier_releases_do_not_know() {
+    const WITH_LATER: Families = Families { later: &[families::TXN_WRITE], ..FAMILIES };
+    for (family, format) in [(families::DEFAULT, FORMAT_WRITE), (families::TXN_WRITE, FORMAT_LATER_WRITE)] {
+        let mut batch = WriteBatch::new();
+        batch.put(families::DEFAULT, b"b", b"1");
+        batch.delete_range(family, b"b"..b"c");
+        let command = Command { epoch: region().epoch, action: Action::Write(batch) };
+        let (carrier, context, data) = encode(&WITH_LATER, command.clone());
+        assert_eq!(context[0], format);
+        assert_eq!(decode(&WITH_LATER, carrier, &context, &data), Ok(Some(command)));
+        assert!(is_write(&context));
+    }
 }
 
 /// The bytes are those of entries in logs, and of nodes of other versions.
@@ -69,7 +87,7 @@ fn the_bytes_of_each_command_are_fixed() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let of = |action| {
         let command = Command { epoch: Epoch { conf_version: 1, version: 300 }, action };
-        let (carrier, context, data) = encode(command.clone());
+        let (carrier, context, data) = encode(&FAMILIES, command.clone());
         assert_eq!(decode(&FAMILIES, carrier, &context, &data), Ok(Some(command)));
         format!("{} {}", hex(&context), hex(&data))
     };
@@ -160,13 +178,13 @@ pub(in crate::command) fn any_command() -> impl Strategy<Value = Command> {
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(command in any_command()) {
-        let (carrier, context, data) = encode(command.clone());
+        let (carrier, context, data) = encode(&FAMILIES, command.clone());
         prop_assert_eq!(decode(&FAMILIES, carrier, &context, &data), Ok(Some(command)));
     }
 
     #[test]
     fn a_truncated_context_is_no_other_command(command in any_command(), cut in any::<prop::sample::Index>()) {
-        let (carrier, context, data) = encode(command.clone());
+        let (carrier, context, data) = encode(&FAMILIES, command.clone());
         let shorter = &context[..cut.index(context.len())];
         if let Ok(Some(found)) = decode(&FAMILIES, carrier, shorter, &data) {
             prop_assert!(false, "{found:?} was decoded from a part of {command:?}");

@@ -66,7 +66,7 @@ pub enum Action {
     /// Every replica computes a checksum of the region's data as of this entry.
     ComputeChecksum {
         /// Only keys that do not expire before this wall time count, which lies after the last replica's computation:
-        /// the others vanish at different moments on each. 0: all keys; none expires in this version.
+        /// the others vanish at different moments on each. 0, from earlier releases: all keys; none expires there.
         expires_after_ms: u64,
     },
     /// The replicas on lost stores are members no more, if they were so many that those left are no majority. Proposed

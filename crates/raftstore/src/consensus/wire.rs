@@ -140,9 +140,13 @@ pub struct StoreMessage {
     /// Without a raft message, from a follower to its leader: its checksum of the region's data.
     #[prost(message, optional, tag = "19")]
     pub checksum: Option<ChecksumResult>,
-    /// The sender's store executes the commands that compare replicas.
+    /// The sender's store executes the commands that compare replicas. Read by releases without keys that expire, whose
+    /// commands it executes, too.
     #[prost(bool, tag = "20")]
     pub can_compare: bool,
+    /// The sender's store executes those that leave out keys that expire before a time.
+    #[prost(bool, tag = "40")]
+    pub can_compare_expiring: bool,
     /// Without a raft message: a follower's read, or the leader's answer.
     #[prost(message, optional, tag = "21")]
     pub replica_read: Option<ReplicaRead>,

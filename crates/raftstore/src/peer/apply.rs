@@ -137,11 +137,7 @@ impl Peer {
                 self.change_members(entry.index, None, region, out)?;
             }
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
-            Ok(Change::ComputeChecksum { expires_after_ms: 0 }) => self.begin_checksum(entry.index, out),
-            // No key expires in this version.
-            Ok(Change::ComputeChecksum { .. }) => {
-                return Err("a checksum without keys that expire, which this version cannot compute".into());
-            }
+            Ok(Change::ComputeChecksum { expires_after_ms }) => self.begin_checksum(entry.index, expires_after_ms, out),
             Ok(Change::VerifyChecksum { index, checksum }) => self.expect_checksum(index, checksum, out),
             Ok(Change::MergePrepared { region }) => self.prepare_merge(entry.index, region, out),
             Ok(Change::MergeCommitted { region, source, .. }) => self.commit_merge(entry.index, region, source, out),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(super) struct Consistency {
     /// The command that was handed out last, until its round is visible.
-    view_due: Option<(u64, Arc<Region>)>,
+    view_due: Option<ChecksumTask>,
     /// The last state that was compared.
     own: Option<Own>,
     /// At the leader: the check under way.
@@ -102,7 +102,7 @@ impl Peer {
                 let why = "a store with a replica does not answer: see `kontiki status`";
                 return Err(RegionError::Impossible { region: self.region.id, why });
             }
-            if !out.leadership.can_compare(peer.store) {
+            if !out.leadership.can_compare_expiring(peer.store) {
                 return Err(self.busy(&format!("store {} has not said that it can compare replicas", peer.store)));
             }
         }
@@ -110,10 +110,10 @@ impl Peer {
     }
 
     /// The state as of this entry is to be compared.
-    pub(super) fn begin_checksum(&mut self, index: u64, out: &mut Outbox) {
+    pub(super) fn begin_checksum(&mut self, index: u64, expires_after_ms: u64, out: &mut Outbox) {
         self.give_check_up(out);
         assert!(self.consistency.view_due.is_none(), "nothing follows it in its round");
-        self.consistency.view_due = Some((index, self.members.clone()));
+        self.consistency.view_due = Some(ChecksumTask { region: self.members.clone(), index, expires_after_ms });
         self.consistency.own = Some(Own { index, checksum: None, expected: None });
         let mut early = std::mem::take(&mut self.consistency.early);
         if self.leads() {
@@ -126,9 +126,9 @@ impl Peer {
 
     /// A round is visible: the view is taken before the next one.
     pub(super) fn order_checksum(&mut self, out: &mut Outbox) {
-        if let Some((index, region)) = self.consistency.view_due.take_if(|(index, _)| *index <= self.applied.index) {
-            assert_eq!(index, self.applied.index, "the command ends its round");
-            out.checksums.push(ChecksumTask { region, index });
+        if let Some(task) = self.consistency.view_due.take_if(|task| task.index <= self.applied.index) {
+            assert_eq!(task.index, self.applied.index, "the command ends its round");
+            out.checksums.push(task);
         }
     }
 

@@ -12,7 +12,7 @@ use kontiki_engine::WriteBatch;
 impl Peer {
     /// Admits a proposal to the queue, or refuses it.
     pub fn propose(&mut self, epoch: Epoch, batch: WriteBatch, ticket: Ticket, out: &mut Outbox) {
-        let context = encode_write_context(epoch);
+        let context = encode_write_context(self.families, epoch, &batch);
         let bytes = context.len() + batch.as_bytes().len();
         match self.admit(epoch, &batch, bytes, out) {
             Ok(()) => {
@@ -120,7 +120,7 @@ impl Peer {
             self.check_change(change, out)?;
         }
         let is_check = matches!(command.action, Action::ComputeChecksum { .. });
-        let (carrier, context, data) = command::encode(command);
+        let (carrier, context, data) = command::encode(self.families, command);
         debug_assert_eq!(change.is_some(), carrier != Carrier::Normal);
         let index = match &change {
             Some(change) => self.group.propose_change(context, change),

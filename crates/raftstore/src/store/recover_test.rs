@@ -31,7 +31,7 @@ fn region(id: u64) -> Region {
 }
 
 fn entry(index: u64, action: Action) -> Entry {
-    let (_, context, data) = encode(Command { epoch: EPOCH, action });
+    let (_, context, data) = encode(&FAMILIES, Command { epoch: EPOCH, action });
     Entry { index, term: 3, context, data, ..Entry::default() }
 }
 

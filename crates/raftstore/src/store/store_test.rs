@@ -73,7 +73,7 @@ fn the_formats_of_meta_and_state_are_what_they_were() {
     let StreamOp::State { state, .. } = &commit.streams[1] else { panic!("the state comes second") };
     assert_eq!(hex(state), "010801180120012801");
     let epoch = Epoch { conf_version: 1, version: 300 };
-    assert_eq!(hex(&crate::command::encode_write_context(epoch)), "0201ac02");
+    assert_eq!(hex(&crate::command::encode_write_context(&FAMILIES, epoch, &WriteBatch::new())), "0201ac02");
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub const FAMILIES: Families = Families {
     meta: META,
     system: &[PLACEMENT],
     data: &DATA_FAMILIES,
+    later: &[],
     earlier: &[
         (Family(1), TXN_DEFAULT),
         (Family(2), TXN_LOCK),

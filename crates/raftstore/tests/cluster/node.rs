@@ -519,7 +519,7 @@ impl Node {
     }
 
     fn start_checksum(&mut self, task: ChecksumTask, now: Duration, rng: &mut Rng) {
-        let ChecksumTask { region, index } = task;
+        let ChecksumTask { region, index, expires_after_ms } = task;
         let position = meta::applied_index(families::META, &self.visible, region.id).expect("readable");
         assert_eq!(position, Some(index), "the view holds what is applied through the index, and nothing else");
         let mut view = self.visible.clone();
@@ -530,7 +530,7 @@ impl Node {
             view.write(&batch);
         }
         let id = region.id;
-        let result = Checksum::new(&families::FAMILIES, region).advance(&view, u64::MAX);
+        let result = Checksum::new(&families::FAMILIES, region, expires_after_ms).advance(&view, u64::MAX);
         let result = result.map_err(|error| error.to_string()).map(|checksum| checksum.expect("it read everything"));
         let result = if rng.chance(self.view_failures_percent, 100) { Err("no checksum".to_owned()) } else { result };
         let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));

@@ -9,6 +9,8 @@ use kontiki_raftstore::{
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// No key of these tests expires.
+const EXPIRES_AFTER_MS: u64 = 1 << 40;
 
 fn config() -> Config {
     Config { checksum_ticks_max: 30, ..small_config() }
@@ -30,7 +32,7 @@ fn with_keys_and(seed: u64, stores: u64, config: Config) -> Cluster {
 
 fn begin(cluster: &mut Cluster, at: u64) -> Ticket {
     let epoch = cluster.region_at(b"k").epoch;
-    let action = Action::ComputeChecksum { expires_after_ms: 0 };
+    let action = Action::ComputeChecksum { expires_after_ms: EXPIRES_AFTER_MS };
     cluster.command(at, REGION, Command { epoch, action })
 }
 
@@ -241,7 +243,7 @@ pub fn run(seed: u64, config: Config) -> Cluster {
         if cluster.rng.chance(1, 30)
             && let Some(leader) = cluster.leader()
         {
-            let action = Action::ComputeChecksum { expires_after_ms: 0 };
+            let action = Action::ComputeChecksum { expires_after_ms: EXPIRES_AFTER_MS };
             cluster.command(leader, REGION, Command { epoch: EPOCH, action });
         }
         cluster.step();

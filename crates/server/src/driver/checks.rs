@@ -15,6 +15,7 @@ use std::time::Duration;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A check that has not ended by then is not waited for any more: another region gets its turn.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+const CHECK_TIME_MAX_MS: u64 = CHECK_TIME_MAX.as_millis() as u64;
 /// When a check that could not begin, or did not find all replicas equal, is tried again, as a share of the interval.
 const RETRY_SHARE: u64 = 16;
 
@@ -114,7 +115,9 @@ impl Driver {
             return self.check_answered(region, reply, Answer::Refused(RegionError::RegionNotFound { region }), now);
         };
         let ticket = self.pending.add(Pending::Check { region, reply });
-        let action = Action::ComputeChecksum { expires_after_ms: 0 };
+        // Of a check that has not ended by then no result is waited for.
+        let expires_after_ms = now.wall_ms.saturating_add(CHECK_TIME_MAX_MS);
+        let action = Action::ComputeChecksum { expires_after_ms };
         let command = Command { epoch: descriptor.epoch, action };
         self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
     }
@@ -152,8 +155,8 @@ impl Driver {
     /// A checksum is to be computed here.
     pub(super) fn begin_checksum(&mut self, task: ChecksumTask, now: Now) {
         let (region, index) = (task.region.id, task.index);
-        if !self.checksums.begin(task, now.monotonic) {
-            let result = Err("too many checksums wait".to_owned());
+        if let Err(why) = self.checksums.begin(task, now.monotonic) {
+            let result = Err(why.to_owned());
             self.store.handle(Event::Checksummed { region, index, result }, now.monotonic);
         }
     }

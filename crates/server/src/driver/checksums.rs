@@ -35,6 +35,7 @@ struct Waiting {
 /// The driver's side of the job.
 pub(super) struct Checksums {
     db: Db,
+    env: Env,
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
     task: Option<Box<dyn TaskHandle>>,
     time_max: Duration,
@@ -51,25 +52,30 @@ impl Checksums {
             advance(&mut current, &env_of_job, &inbox)
         };
         let task = Some(env.tasks.spawn("region-checksums", Box::new(step)));
-        Checksums { db: db.clone(), waiting, task, time_max }
+        Checksums { db: db.clone(), env: env.clone(), waiting, task, time_max }
     }
 
-    /// Takes the view now. False, if too many wait.
-    pub(super) fn begin(&self, task: ChecksumTask, now: Duration) -> bool {
-        let (ChecksumTask { region, index }, deadline) = (task, now + self.time_max);
+    /// Takes the view now, or says why there is no checksum.
+    pub(super) fn begin(&self, task: ChecksumTask, now: Duration) -> Result<(), &'static str> {
+        let (ChecksumTask { region, index, expires_after_ms }, deadline) = (task, now + self.time_max);
+        let view = self.db.snapshot();
+        // The clock is read after the view was taken, so the view's own time is not later.
+        if expires_after_ms != 0 && self.env.clock.wall_ms() >= expires_after_ms {
+            return Err("keys that count may have expired here: the clock of this store has passed the command's time");
+        }
         let mut waiting = self.waiting.lock();
         // An earlier state of the region is not compared any more.
         waiting.retain(|earlier| earlier.region != region.id);
         if waiting.len() >= WAITING_MAX {
-            return false;
+            return Err("too many checksums wait");
         }
-        let (id, checksum) = (region.id, Checksum::new(&FAMILIES, region));
-        waiting.push_back(Waiting { region: id, index, view: self.db.snapshot(), checksum, deadline });
+        let (id, checksum) = (region.id, Checksum::new(&FAMILIES, region, expires_after_ms));
+        waiting.push_back(Waiting { region: id, index, view, checksum, deadline });
         drop(waiting);
         if let Some(task) = &self.task {
             task.wake();
         }
-        true
+        Ok(())
     }
 
     /// Stops the job: it is not running when this returns.

@@ -656,6 +656,11 @@ impl NodeHandle {
         self.shared.env.clock.monotonic()
     }
 
+    /// The node's wall clock, in milliseconds since 1970.
+    pub fn wall_ms(&self) -> u64 {
+        self.shared.env.clock.wall_ms()
+    }
+
     /// The node's state.
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;

@@ -586,6 +586,8 @@ mod several_nodes_test;
 #[cfg(test)]
 mod snapshots_test;
 #[cfg(test)]
+mod swaps_test;
+#[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The size of a region, and where it should be divided if it is too large: from a view of the engine, in the
 //! background.
 
-use crate::families::{DATA_FAMILIES, DEFAULT};
+use crate::families::{DATA_FAMILIES, DEFAULT, RAW_LOCK, RAW_WRITE};
 use bytes::Bytes;
 use kontiki_engine::{Family, PartSize, Range, Result, Snapshot};
 use kontiki_raftstore::Region;
@@ -60,8 +60,8 @@ pub(super) fn survey(view: &Snapshot, region: &Region, limits: SizeLimits) -> Re
 /// A boundary at about a position in a family's keys.
 fn boundary_of(family: Family, position: &[u8]) -> Vec<u8> {
     match family {
-        DEFAULT => boundary_behind(position),
-        // Without the timestamp, which follows a whole encoding.
+        DEFAULT | RAW_LOCK | RAW_WRITE => boundary_behind(position),
+        // Without the timestamp, which follows a whole encoding of transactional keys.
         _ => boundary_near(position),
     }
 }

@@ -167,6 +167,34 @@ fn raw_and_transactional_data_are_measured_and_divided_at_encoded_user_keys() {
 }
 
 #[test]
+fn each_kind_of_raw_data_is_divided_at_encoded_keys() {
+    for (at, family) in
+        [crate::families::RAW_LOCK, crate::families::RAW_WRITE, crate::families::RAW_V2].iter().enumerate()
+    {
+        let machine = SimMachine::from_seed(3 + at as u64);
+        let db = open(&machine);
+        let stored = |number: u32| match *family {
+            crate::families::RAW_V2 => memcomparable_encode(format!("r\0\0\x01{number:06}").as_bytes()),
+            _ => format!("{number:06}").into_bytes(),
+        };
+        for number in 0..1_000u32 {
+            let mut batch = WriteBatch::new();
+            batch.put(*family, stored(number), [1; 100]);
+            db.write(batch, Durability::Buffered).expect("written");
+        }
+        db.flush().expect("flushed");
+        let limits = SizeLimits { bytes_max: 32 << 10, keys_max: 0 };
+        let (_, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
+        assert!(chosen.len() >= 3, "{family:?}: {chosen:?}");
+        for boundary in chosen {
+            assert!(stored(0) < boundary.to_vec() && boundary.to_vec() < stored(999), "{family:?}");
+            memcomparable_decode(&boundary).expect("clients decode it");
+        }
+        db.close().expect("closed");
+    }
+}
+
+#[test]
 fn raw_keys_that_share_eight_bytes_stay_together() {
     let machine = SimMachine::from_seed(2);
     let db = open(&machine);

@@ -72,7 +72,7 @@ fn are_equal(nodes: &Nodes, regions: &[RegionId]) -> bool {
     let checksum = |id: u64, region: RegionId| {
         let (descriptor, _) = nodes.handle(id).region(region)?;
         let view = nodes.handle(id).db().snapshot();
-        Checksum::new(&FAMILIES, descriptor).advance(&view, u64::MAX).expect("readable")
+        Checksum::new(&FAMILIES, descriptor, u64::MAX).advance(&view, u64::MAX).expect("readable")
     };
     regions.iter().all(|region| {
         let is_applied = (2..=3).all(|id| applied(id, *region).is_some_and(|at| Some(at) == applied(1, *region)));

@@ -23,6 +23,17 @@ pub enum Refusal {
     Unknown(String),
 }
 
+impl Refusal {
+    /// What it says to people.
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Refusal::Region(error) => error.message,
+            Refusal::Keys(errors) => in_words(&errors),
+            Refusal::Text(text) | Refusal::Unknown(text) => text,
+        }
+    }
+}
+
 impl From<NodeError> for Refusal {
     fn from(error: NodeError) -> Refusal {
         let message = error.to_string();

@@ -2,6 +2,7 @@
 
 use crate::api::{Node, RetryBudget};
 use crate::driver::{NodeError, RegionContext, Sample};
+use crate::families::FAMILIES;
 use crate::kv::Kv;
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
@@ -21,7 +22,8 @@ pub const CLUSTER: u64 = 77;
 pub const LEFT: u64 = 2;
 pub const RIGHT: u64 = 4;
 
-type Map = BTreeMap<(Family, Bytes), Bytes>;
+/// With the time at which a value expires.
+type Map = BTreeMap<(Family, Bytes), (Bytes, Option<u64>)>;
 
 #[derive(Default)]
 pub struct State {
@@ -29,10 +31,14 @@ pub struct State {
     pub regions: BTreeMap<RegionId, (Arc<Region>, Option<Peer>)>,
     /// Errors of the next views and writes, in order.
     pub errors: VecDeque<NodeError>,
+    /// Errors of the next writes alone, in order.
+    pub fail_writes: VecDeque<NodeError>,
     pub writes: usize,
     pub pauses: usize,
     /// Advances with pauses and placement calls.
     pub elapsed: Duration,
+    /// The wall clock.
+    pub wall_ms: u64,
     pub placement_takes: Duration,
     /// Called at each pause, with the number of pauses so far.
     pub on_pause: Option<fn(&mut State)>,
@@ -140,7 +146,7 @@ impl Replicated for FakeNode {
         }
         match state.errors.pop_front() {
             Some(error) => Err(error),
-            None => Ok(FakeView(state.data.clone())),
+            None => Ok(FakeView(state.data.clone(), state.wall_ms)),
         }
     }
 
@@ -159,20 +165,30 @@ impl Replicated for FakeNode {
         batch.validate()?;
         let mut state = self.state.lock();
         context.check_deadline(state.elapsed)?;
-        if let Some(error) = state.errors.pop_front() {
+        let fails = state.fail_writes.pop_front();
+        if let Some(error) = fails.or_else(|| state.errors.pop_front()) {
             return Err(error);
         }
         state.writes += 1;
         let region = state.regions[&context.region].0.clone();
         let data = Arc::make_mut(&mut state.data);
+        if let Some(key) = FAMILIES.first_foreign_key(&region, &batch) {
+            RegionError::check_key(&region, key)?;
+            panic!("a family that is not of regions, or the end of a range, is foreign: {batch:?}");
+        }
         for op in batch.ops() {
-            RegionError::check_key(&region, op.key())?;
             let place = (op.family(), Bytes::copy_from_slice(op.key()));
             match op {
-                BatchOp::Put { value, .. } => data.insert(place, Bytes::copy_from_slice(value)),
-                BatchOp::Delete { .. } => data.remove(&place),
-                other => panic!("the services write no {other:?}"),
-            };
+                BatchOp::Put { value, .. } => drop(data.insert(place, (Bytes::copy_from_slice(value), None))),
+                BatchOp::PutExpiring { value, expires_at_ms, .. } => {
+                    drop(data.insert(place, (Bytes::copy_from_slice(value), Some(expires_at_ms))));
+                }
+                BatchOp::Delete { .. } => drop(data.remove(&place)),
+                BatchOp::DeleteRange { family, start, end } => {
+                    let range = Range::region(start, end);
+                    data.retain(|(of, key), _| *of != family || !range.contains(key));
+                }
+            }
         }
         Ok(())
     }
@@ -197,6 +213,10 @@ impl Node for FakeNode {
 
     fn monotonic(&self) -> Duration {
         self.state.lock().elapsed
+    }
+
+    fn wall_ms(&self) -> u64 {
+        self.state.lock().wall_ms
     }
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
@@ -254,16 +274,25 @@ async fn wait_for(mut news: watch::Receiver<()>) {
     news.changed().await.expect("the node exists");
 }
 
-pub struct FakeView(Arc<Map>);
+/// The data, and the time at which it is read.
+pub struct FakeView(Arc<Map>, u64);
+
+impl FakeView {
+    fn is_there(&self, expires_at_ms: Option<u64>) -> bool {
+        expires_at_ms.is_none_or(|at| self.1 < at)
+    }
+}
 
 impl View for FakeView {
     fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
-        Ok(self.0.get(&(family, Bytes::copy_from_slice(key))).cloned())
+        let found = self.0.get(&(family, Bytes::copy_from_slice(key)));
+        Ok(found.filter(|(_, at)| self.is_there(*at)).map(|(value, _)| value.clone()))
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {
         let inside = self.0.iter().filter(|((f, key), _)| *f == family && range.contains(key));
-        let mut all: Vec<_> = inside.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        let there = inside.filter(|(_, (_, at))| self.is_there(*at));
+        let mut all: Vec<_> = there.map(|((_, key), (value, at))| (key.clone(), value.clone(), *at)).collect();
         if direction == Direction::Backward {
             all.reverse();
         }
@@ -272,7 +301,7 @@ impl View for FakeView {
 }
 
 struct FakeEntries {
-    all: Vec<(Bytes, Bytes)>,
+    all: Vec<(Bytes, Bytes, Option<u64>)>,
     next: usize,
     direction: Direction,
 }
@@ -283,17 +312,21 @@ impl Iterator for FakeEntries {
     fn next(&mut self) -> Option<Self::Item> {
         let found = self.all.get(self.next).cloned();
         self.next += 1;
-        found.map(Ok)
+        found.map(|(key, value, _)| Ok((key, value)))
     }
 }
 
 impl Entries for FakeEntries {
     fn seek(&mut self, key: &[u8]) -> kontiki_engine::Result<()> {
-        let reached = |(other, _): &(Bytes, Bytes)| match self.direction {
+        let reached = |(other, _, _): &(Bytes, Bytes, Option<u64>)| match self.direction {
             Direction::Forward => other.as_ref() >= key,
             Direction::Backward => other.as_ref() <= key,
         };
         self.next = self.all.iter().position(reached).unwrap_or(self.all.len());
         Ok(())
+    }
+
+    fn expires_at_ms(&self) -> Option<u64> {
+        self.next.checked_sub(1).and_then(|last| self.all.get(last)).and_then(|(_, _, at)| *at)
     }
 }

@@ -7,13 +7,18 @@
 //! 3. *Wait*: a transient error (no leader yet, a full queue) is retried for a bounded time, because some clients treat
 //!    it as fatal. Only refusals are repeated, never a write whose outcome is unknown.
 //!
-//! Raw data and transactional data are in separate families under one region table. Raw keys are compared with region
-//! boundaries unchanged, transactional keys in their memcomparable encoding.
+//! Raw data and transactional data are in separate families under one region table. Raw keys of API version 1 are
+//! compared with region boundaries unchanged, all others in their memcomparable encoding.
 
 mod answer;
 mod answer_budget;
+mod api_version;
+mod crc64;
+mod delete_range;
 mod load;
 mod raw;
+mod raw_space;
+mod raw_write;
 mod route;
 mod scan;
 mod split;
@@ -62,6 +67,10 @@ impl<N: Node> Kv<N> {
 mod deadline_test;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod raw_atomic_test;
+#[cfg(test)]
+mod raw_families_test;
 #[cfg(test)]
 mod raw_test;
 #[cfg(test)]

@@ -1,42 +1,17 @@
-//! Raw calls: plain keys in the default family, one version, last write wins.
-//!
-//! A batch within one region is one proposal: it takes effect as a whole. A range delete is not: it becomes bounded
-//! batches of point deletes, so a failure in the middle leaves a part deleted, and repeating it completes it.
+//! Raw calls that read: plain keys, one version, last write wins. docs/internals/raw.md has the design.
 
 use super::answer::pair;
+use super::crc64::crc64;
 use super::load::bytes_of;
-use super::route::{KeySpace, Purpose, refused};
-use super::scan::{Scan, clip, entries};
+use super::raw_space::{RawSpace, ttl_s};
+use super::route::{Purpose, refused};
+use super::scan::{Scan, entries};
 use super::{Kv, Refusal};
 use crate::api::Node;
 use bytes::Bytes;
-use kontiki_engine::{Direction, Family, View, WriteBatch};
-use kontiki_proto::kvrpcpb::{self, ApiVersion};
+use kontiki_engine::{Direction, Range, View};
+use kontiki_proto::kvrpcpb::{self, ChecksumAlgorithm};
 use kontiki_txn::{Failure, ReadProgress};
-
-/// Bytes of keys in one proposal of a range delete: some ten thousand keys, a fraction of a second of work.
-const DELETE_RANGE_BYTES_MAX: usize = 256 << 10;
-
-/// Refuses what raw calls do not support, before anything is done.
-fn check(context: &Option<kvrpcpb::Context>, family: &str) -> Result<(), Refusal> {
-    if !matches!(family, "" | "default") {
-        let text = format!("column family `{family}` is not served to raw calls; use the default one");
-        return Err(Refusal::Text(text));
-    }
-    let version = context.as_ref().map_or(0, |context| context.api_version);
-    match ApiVersion::try_from(version) {
-        // V1TTL differs in values that carry a time to live, which is refused in the requests that set one.
-        Ok(ApiVersion::V1 | ApiVersion::V1ttl) => Ok(()),
-        _ => Err(Refusal::Text(format!("raw calls are served for API version 1 only, not {version}"))),
-    }
-}
-
-fn check_ttl(ttls: impl IntoIterator<Item = u64>) -> Result<(), Refusal> {
-    match ttls.into_iter().find(|ttl| *ttl != 0) {
-        None => Ok(()),
-        Some(ttl) => Err(Refusal::Text(format!("a time to live ({ttl} s) is not supported yet; send 0 for none"))),
-    }
-}
 
 impl<N: Node> Kv<N> {
     /// RawGet.
@@ -45,17 +20,18 @@ impl<N: Node> Kv<N> {
     }
 
     async fn try_raw_get(&self, request: &kvrpcpb::RawGetRequest) -> Result<kvrpcpb::RawGetResponse, Refusal> {
-        check(&request.context, &request.cf)?;
+        let space = RawSpace::of(&request.context, &request.cf)?;
         let key = &request.key;
+        space.check_keys([key])?;
         let value = self
             .routed(Purpose::Read, &request.context, |route| async move {
-                route.check_keys(KeySpace::Raw, [key.as_ref()]).map_err(refused)?;
+                route.check_keys(space.keys, [key.as_ref()]).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-                Ok(view.get(Family::DEFAULT, key)?)
+                Ok(view.get(space.family, &space.stored(key))?)
             })
             .await?;
         let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
-        self.served_keys(&request.context, KeySpace::Raw, &[key], |key| key, bytes);
+        self.served_keys(&request.context, space.keys, &[key], |key| key, bytes);
         let not_found = value.is_none();
         Ok(kvrpcpb::RawGetResponse { value: value.unwrap_or_default(), not_found, ..Default::default() })
     }
@@ -69,17 +45,18 @@ impl<N: Node> Kv<N> {
         &self,
         request: &kvrpcpb::RawBatchGetRequest,
     ) -> Result<kvrpcpb::RawBatchGetResponse, Refusal> {
-        check(&request.context, &request.cf)?;
+        let space = RawSpace::of(&request.context, &request.cf)?;
         let keys = &request.keys;
+        space.check_keys(keys)?;
         let pairs = self
             .routed(Purpose::Read, &request.context, |route| async move {
-                route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
+                route.check_keys(space.keys, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
                 let mut budget = self.large.budget();
                 let mut progress = ReadProgress::new(&mut budget);
                 let mut pairs = Vec::new();
                 for key in keys {
-                    let Some(value) = view.get(Family::DEFAULT, key)? else {
+                    let Some(value) = view.get(space.family, &space.stored(key))? else {
                         progress.passed().await?;
                         continue;
                     };
@@ -90,68 +67,36 @@ impl<N: Node> Kv<N> {
                 Ok(pairs)
             })
             .await?;
-        self.served_keys(&request.context, KeySpace::Raw, keys, AsRef::as_ref, bytes_of(&pairs));
+        self.served_keys(&request.context, space.keys, keys, AsRef::as_ref, bytes_of(&pairs));
         Ok(kvrpcpb::RawBatchGetResponse { pairs, ..Default::default() })
     }
 
-    /// RawPut.
-    pub async fn raw_put(&self, request: kvrpcpb::RawPutRequest) -> kvrpcpb::RawPutResponse {
-        let kvrpcpb::RawPutRequest { context, key, value, cf, ttl, .. } = request;
-        let checked = check(&context, &cf).and_then(|()| check_ttl([ttl]));
-        let done = self.raw_write(checked, &context, &[(key, Some(value))]).await;
-        done.map_or_else(Into::into, |()| Default::default())
+    /// RawGetKeyTTL: how long a key is still there.
+    pub async fn raw_get_key_ttl(&self, request: kvrpcpb::RawGetKeyTtlRequest) -> kvrpcpb::RawGetKeyTtlResponse {
+        match self.try_raw_get_key_ttl(&request).await {
+            Ok(Some(ttl)) => kvrpcpb::RawGetKeyTtlResponse { ttl, ..Default::default() },
+            Ok(None) => kvrpcpb::RawGetKeyTtlResponse { not_found: true, ..Default::default() },
+            Err(refusal) => refusal.into(),
+        }
     }
 
-    /// RawBatchPut.
-    pub async fn raw_batch_put(&self, request: kvrpcpb::RawBatchPutRequest) -> kvrpcpb::RawBatchPutResponse {
-        let kvrpcpb::RawBatchPutRequest { context, pairs, cf, ttl, ttls, .. } = request;
-        let checked = check(&context, &cf).and_then(|()| check_ttl(ttls.into_iter().chain([ttl])));
-        let writes: Vec<_> = pairs.into_iter().map(|pair| (pair.key, Some(pair.value))).collect();
-        let done = self.raw_write(checked, &context, &writes).await;
-        done.map_or_else(Into::into, |()| Default::default())
-    }
-
-    /// RawDelete.
-    pub async fn raw_delete(&self, request: kvrpcpb::RawDeleteRequest) -> kvrpcpb::RawDeleteResponse {
-        let checked = check(&request.context, &request.cf);
-        let done = self.raw_write(checked, &request.context, &[(request.key, None)]).await;
-        done.map_or_else(Into::into, |()| Default::default())
-    }
-
-    /// RawBatchDelete.
-    pub async fn raw_batch_delete(&self, request: kvrpcpb::RawBatchDeleteRequest) -> kvrpcpb::RawBatchDeleteResponse {
-        let checked = check(&request.context, &request.cf);
-        let writes: Vec<_> = request.keys.into_iter().map(|key| (key, None)).collect();
-        let done = self.raw_write(checked, &request.context, &writes).await;
-        done.map_or_else(Into::into, |()| Default::default())
-    }
-
-    /// Puts (`Some`) and deletes (`None`), together, unless `checked` refuses them.
-    async fn raw_write(
-        &self,
-        checked: Result<(), Refusal>,
-        context: &Option<kvrpcpb::Context>,
-        writes: &[(Bytes, Option<Bytes>)],
-    ) -> Result<(), Refusal> {
-        checked?;
-        self.routed(Purpose::Write, context, |route| async move {
-            route.check_keys(KeySpace::Raw, writes.iter().map(|(key, _)| key.as_ref())).map_err(refused)?;
-            let mut batch = WriteBatch::new();
-            for (key, value) in writes {
-                match value {
-                    Some(value) => batch.put(Family::DEFAULT, key, value),
-                    None => batch.delete(Family::DEFAULT, key),
-                }
-            }
-            if batch.is_empty() {
-                return Ok(());
-            }
-            self.node.replicate(&route.context, batch).await.map_err(Failure::Replicated)
-        })
-        .await?;
-        let bytes = writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
-        self.served_keys(context, KeySpace::Raw, writes, |(key, _)| key, bytes);
-        Ok(())
+    async fn try_raw_get_key_ttl(&self, request: &kvrpcpb::RawGetKeyTtlRequest) -> Result<Option<u64>, Refusal> {
+        let space = RawSpace::of(&request.context, &request.cf)?;
+        let key = &request.key;
+        space.check_keys([key])?;
+        let found = self
+            .routed(Purpose::Read, &request.context, |route| async move {
+                route.check_keys(space.keys, [key.as_ref()]).map_err(refused)?;
+                let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+                // Only entries of a range say when they expire.
+                let stored = space.stored(key);
+                let mut found = view.entries(space.family, Range::from(&stored..=&stored), Direction::Forward)?;
+                let is_there = found.next().transpose()?.is_some();
+                Ok(is_there.then(|| found.expires_at_ms().map_or(0, |at| ttl_s(self.node.wall_ms(), at))))
+            })
+            .await?;
+        self.served_keys(&request.context, space.keys, &[key], |key| key, key.len());
+        Ok(found)
     }
 
     /// RawScan, in either direction, of that part of the range which lies in the region.
@@ -177,7 +122,8 @@ impl<N: Node> Kv<N> {
         family: &str,
         scans: &[Scan],
     ) -> Result<Vec<kvrpcpb::KvPair>, Refusal> {
-        check(context, family)?;
+        let space = RawSpace::of(context, family)?;
+        scans.iter().try_for_each(|scan| space.check_range(scan.lower(), scan.upper()))?;
         self.routed(Purpose::Read, context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let mut budget = self.large.budget();
@@ -185,41 +131,57 @@ impl<N: Node> Kv<N> {
             let mut kvs = Vec::new();
             for scan in scans {
                 let before = kvs.len();
-                scan.run(&view, &route.region, &mut progress, &mut kvs).await?;
+                scan.run(space, &view, &route.region, &mut progress, &mut kvs).await?;
                 let found = kvs.get(before..).unwrap_or_default();
-                self.served_scan(context, KeySpace::Raw, scan.lower(), found);
+                self.served_scan(context, space.keys, scan.lower(), found);
             }
             Ok(kvs)
         })
         .await
     }
 
-    /// RawDeleteRange, of that part of the range which lies in the region.
-    pub async fn raw_delete_range(&self, request: kvrpcpb::RawDeleteRangeRequest) -> kvrpcpb::RawDeleteRangeResponse {
-        self.try_raw_delete_range(&request).await.map_or_else(Into::into, |()| Default::default())
+    /// RawChecksum, of those parts of the ranges which lie in the region.
+    pub async fn raw_checksum(&self, request: kvrpcpb::RawChecksumRequest) -> kvrpcpb::RawChecksumResponse {
+        self.try_raw_checksum(&request).await.unwrap_or_else(Into::into)
     }
 
-    async fn try_raw_delete_range(&self, request: &kvrpcpb::RawDeleteRangeRequest) -> Result<(), Refusal> {
-        check(&request.context, &request.cf)?;
-        self.routed(Purpose::Write, &request.context, |route| async move {
+    async fn try_raw_checksum(
+        &self,
+        request: &kvrpcpb::RawChecksumRequest,
+    ) -> Result<kvrpcpb::RawChecksumResponse, Refusal> {
+        if request.algorithm != ChecksumAlgorithm::Crc64Xor as i32 {
+            let text = format!("checksum algorithm {} does not exist; Crc64_Xor (0) does", request.algorithm);
+            return Err(Refusal::Text(text));
+        }
+        let space = RawSpace::of(&request.context, "")?;
+        request.ranges.iter().try_for_each(|range| space.check_range(&range.start_key, &range.end_key))?;
+        self.routed(Purpose::Read, &request.context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-            let range = clip(&request.start_key, &request.end_key, &route.region);
-            let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;
             let mut budget = self.large.budget();
             let mut progress = ReadProgress::new(&mut budget);
-            loop {
-                let mut batch = WriteBatch::new();
-                while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {
-                    let Some((key, _)) = found.next().transpose()? else { break };
-                    batch.delete(Family::DEFAULT, &key);
+            let mut answer = kvrpcpb::RawChecksumResponse::default();
+            for kvrpcpb::KeyRange { start_key, end_key } in &request.ranges {
+                let range = space.range(&route.region, start_key, end_key);
+                let mut found = entries(&view, space.family, range, Direction::Forward)?;
+                while let Some((stored, value)) = found.next().transpose()? {
+                    let key = space.key_of(stored)?;
+                    answer.checksum ^= crc64(&[&key, &value]);
+                    answer.total_kvs += 1;
+                    answer.total_bytes += (key.len() + value.len()) as u64;
                     progress.passed().await?;
                 }
-                if batch.is_empty() {
-                    return Ok(());
-                }
-                self.node.replicate(&route.context, batch).await.map_err(Failure::Replicated)?;
             }
+            Ok(answer)
         })
         .await
+    }
+
+    /// RawCoprocessor: programs beside the data are not supported.
+    pub async fn raw_coprocessor(&self, request: kvrpcpb::RawCoprocessorRequest) -> kvrpcpb::RawCoprocessorResponse {
+        let text = format!(
+            "raw coprocessors are not supported, so there is none with the name `{}`: scan the ranges instead",
+            request.copr_name
+        );
+        Refusal::Text(text).into()
     }
 }

@@ -109,7 +109,7 @@ async fn a_range_delete_takes_what_lies_in_range_and_region() {
 }
 
 #[tokio::test]
-async fn a_large_range_delete_is_several_bounded_writes() {
+async fn a_large_range_delete_is_one_small_write() {
     let node = FakeNode::new();
     let kv = node.kv();
     let pair = |i: u32| KvPair { key: Bytes::from(format!("a{i:0>1000}")), ..Default::default() };
@@ -119,7 +119,12 @@ async fn a_large_range_delete_is_several_bounded_writes() {
     let request = RawDeleteRangeRequest { context: context(LEFT), ..Default::default() };
     assert_eq!(kv.raw_delete_range(request).await, RawDeleteRangeResponse::default());
     assert!(kv.raw_scan(scan(LEFT, "", "", 1)).await.kvs.is_empty());
-    assert_eq!(node.state.lock().writes, 1 + 3, "600 KB of keys go in 256 KiB steps");
+    assert_eq!(node.state.lock().writes, 1 + 1);
+    // A range without keys is none of the region's business.
+    let request =
+        RawDeleteRangeRequest { context: context(LEFT), start_key: b("x"), end_key: b("z"), ..Default::default() };
+    assert_eq!(kv.raw_delete_range(request).await, RawDeleteRangeResponse::default());
+    assert_eq!(node.state.lock().writes, 1 + 1);
 }
 
 async fn region_error_of(change: impl FnOnce(&mut Context)) -> errorpb::Error {
@@ -233,26 +238,33 @@ async fn refusals_that_pass_are_tried_again_and_unknown_outcomes_never() {
 async fn what_is_not_served_is_refused_before_anything_is_written() {
     let node = FakeNode::new();
     let kv = node.kv();
-    let ttl = RawPutRequest { ttl: 9, ..put("a", "1") };
-    assert!(kv.raw_put(ttl).await.error.contains("9 s"));
+    let ttl = RawPutRequest { ttl: u64::MAX, ..put("a", "1") };
+    assert!(kv.raw_put(ttl).await.error.contains("18446744073709551615 s"));
     let batch = RawBatchPutRequest {
         context: context(LEFT),
         pairs: vec![KvPair { key: b("a"), ..Default::default() }],
         ttls: vec![0, 7],
         ..Default::default()
     };
-    assert!(kv.raw_batch_put(batch).await.error.contains("7 s"));
-    let family = RawPutRequest { cf: "write".into(), ..put("a", "1") };
-    assert!(kv.raw_put(family).await.error.contains("`write`"));
-    let family = RawScanRequest { cf: "lock".into(), ..scan(LEFT, "", "", 1) };
+    assert!(kv.raw_batch_put(batch).await.error.contains("2 times to live for 1 pairs"));
+    let family = RawPutRequest { cf: "raft".into(), ..put("a", "1") };
+    assert!(kv.raw_put(family).await.error.contains("`raft`"));
+    let family = RawScanRequest { cf: "logs".into(), ..scan(LEFT, "", "", 1) };
     let refused = kv.raw_scan(family).await;
     assert!(refused.region_error.is_none(), "clients would try again for seconds");
-    assert!(refused.kvs[0].error.as_ref().unwrap().abort.contains("`lock`"), "{refused:?}");
-    let family = RawBatchGetRequest { cf: "lock".into(), context: context(LEFT), ..Default::default() };
-    assert!(kv.raw_batch_get(family).await.pairs[0].error.as_ref().unwrap().abort.contains("`lock`"));
+    assert!(refused.kvs[0].error.as_ref().unwrap().abort.contains("`logs`"), "{refused:?}");
+    let family = RawBatchGetRequest { cf: "logs".into(), context: context(LEFT), ..Default::default() };
+    assert!(kv.raw_batch_get(family).await.pairs[0].error.as_ref().unwrap().abort.contains("`logs`"));
     let mut v2 = put("a", "1");
     v2.context.as_mut().unwrap().api_version = ApiVersion::V2 as i32;
-    assert!(kv.raw_put(v2).await.error.contains("API version"));
+    assert!(kv.raw_put(v2).await.error.contains("API version 2"));
+    let mut v3 = put("a", "1");
+    v3.context.as_mut().unwrap().api_version = ApiVersion::V3 as i32;
+    assert!(kv.raw_put(v3).await.error.contains("API version 3"));
+    let coprocessor = RawCoprocessorRequest { context: context(LEFT), copr_name: "sum".into(), ..Default::default() };
+    assert!(kv.raw_coprocessor(coprocessor).await.error.contains("`sum`"));
+    let checksum = RawChecksumRequest { context: context(LEFT), algorithm: 7, ..Default::default() };
+    assert!(kv.raw_checksum(checksum).await.error.contains("algorithm 7"));
     let huge = RawPutRequest { key: vec![b'a'; 70_000].into(), ..put("a", "1") };
     assert!(kv.raw_put(huge).await.error.contains("65536"));
     let nowhere = RawPutRequest { context: None, ..put("a", "1") };

@@ -4,6 +4,7 @@ use super::answer::is_transient;
 use super::{Kv, Refusal};
 use crate::api::Node;
 use crate::driver::{NodeError, RegionContext};
+use kontiki_proto::kvrpcpb::ApiVersion;
 use kontiki_proto::{errorpb, kvrpcpb};
 use kontiki_raftstore::{Epoch, Region, RegionError, RegionId, Space, StoreId};
 use kontiki_txn::{Failure, memcomparable_encode};
@@ -39,6 +40,8 @@ pub(super) enum Purpose {
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub region: Arc<Region>,
+    /// The request is of API version 2.
+    pub is_v2: bool,
     /// Created for each attempt, because its first view binds it to a term of leadership.
     pub context: RegionContext,
 }
@@ -124,7 +127,7 @@ impl<N: Node> Kv<N> {
         refused(RegionError::EpochNotMatch { current })
     }
 
-    fn check_cluster(&self, context: &kvrpcpb::Context) -> Result<(), Refusal> {
+    pub(super) fn check_cluster(&self, context: &kvrpcpb::Context) -> Result<(), Refusal> {
         let own = self.node.cluster_id();
         if context.cluster_id == 0 || context.cluster_id == own {
             return Ok(());
@@ -134,17 +137,17 @@ impl<N: Node> Kv<N> {
     }
 
     /// The checks that need no key, in the order of the contract: store, region, leader, epoch.
-    fn route(&self, context: &kvrpcpb::Context, purpose: Purpose) -> Result<Route, RegionError> {
+    fn route(&self, request: &kvrpcpb::Context, purpose: Purpose) -> Result<Route, RegionError> {
         let stale_at = match purpose {
-            Purpose::ReadAt(ts) if context.stale_read => Some(ts),
+            Purpose::ReadAt(ts) if request.stale_read => Some(ts),
             _ => None,
         };
-        let at_any_replica = purpose != Purpose::Write && (context.replica_read || stale_at.is_some());
+        let at_any_replica = purpose != Purpose::Write && (request.replica_read || stale_at.is_some());
         let own = self.node.store_id();
-        if let Some(peer) = context.peer.as_ref().filter(|peer| peer.store_id != own.0) {
+        if let Some(peer) = request.peer.as_ref().filter(|peer| peer.store_id != own.0) {
             return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
         }
-        let id = RegionId(context.region_id);
+        let id = RegionId(request.region_id);
         // A stale read needs no leader, so it ends no hibernation.
         let found = if stale_at.is_some() { self.node.region(id) } else { self.node.requested_region(id) };
         let found = found.filter(|(region, _)| region.space == Space::Data);
@@ -152,13 +155,13 @@ impl<N: Node> Kv<N> {
         if !at_any_replica && leader.is_none_or(|leader| leader.store != own) {
             return Err(RegionError::NotLeader { region: id, leader });
         }
-        let asked = context.region_epoch.unwrap_or_default();
+        let asked = request.region_epoch.unwrap_or_default();
         let epoch = Epoch { conf_version: asked.conf_ver, version: asked.version };
         RegionError::check_epoch(&region, epoch)?;
         let context = RegionContext::new(id, epoch);
         let context = if at_any_replica { context.at_any_replica() } else { context };
         let context = stale_at.into_iter().fold(context, RegionContext::stale_at);
-        Ok(Route { region, context })
+        Ok(Route { region, is_v2: request.api_version == ApiVersion::V2 as i32, context })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Raw scans: a requested range, clipped to the region, iterated in either direction.
 
 use super::answer::pair;
+use super::raw_space::RawSpace;
 use crate::driver::NodeError;
 use bytes::Bytes;
 use kontiki_engine::{Direction, Entries, Family, Range, View};
@@ -34,19 +35,26 @@ impl Scan {
         &self.lower
     }
 
+    /// Where it ends, or, in reverse, begins; empty is unbounded.
+    pub fn upper(&self) -> &Bytes {
+        &self.upper
+    }
+
     /// Appends what it finds to `out`.
     pub async fn run(
         &self,
+        space: RawSpace,
         view: &dyn View,
         region: &Region,
         progress: &mut ReadProgress<'_, impl YieldPoint>,
         out: &mut Vec<kvrpcpb::KvPair>,
     ) -> Result<(), Failure<NodeError>> {
-        let range = clip(&self.lower, &self.upper, region);
-        let mut found = entries(view, Family::DEFAULT, range, self.direction)?;
+        let range = space.range(region, &self.lower, &self.upper);
+        let mut found = entries(view, space.family, range, self.direction)?;
         for _ in 0..self.limit {
-            let Some((key, value)) = found.next().transpose()? else { break };
-            debug_assert!(region.contains(&key), "the range was clipped");
+            let Some((stored, value)) = found.next().transpose()? else { break };
+            debug_assert!(region.contains(&stored), "the range was clipped");
+            let key = space.key_of(stored)?;
             let value = if self.key_only { Bytes::new() } else { value };
             let bytes = key.len() + value.len();
             out.push(pair(key, value));
@@ -54,18 +62,6 @@ impl Scan {
         }
         Ok(())
     }
-}
-
-/// `[lower, upper)` within the region; an empty bound is unbounded. May be empty or inverted.
-pub(super) fn clip(lower: &Bytes, upper: &Bytes, region: &Region) -> Range {
-    let start = lower.max(&region.start_key).clone();
-    let end = match (upper.is_empty(), region.end_key.is_empty()) {
-        (true, _) => region.end_key.clone(),
-        (_, true) => upper.clone(),
-        _ => upper.min(&region.end_key).clone(),
-    };
-    let bound = |key: Bytes| (!key.is_empty()).then_some(key);
-    Range { start: bound(start), end: bound(end) }
 }
 
 /// The entries of a range; none if it is inverted.

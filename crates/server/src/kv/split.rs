@@ -1,10 +1,11 @@
 //! SplitRegion: a region becomes several, at keys of the request.
 //!
 //! Every boundary is a user key in its memcomparable encoding: clients of transactions decode the boundaries, and the
-//! versions of one key stay in one region. A raw key is not encoded, so the boundary for it lies behind all raw keys
-//! that begin with its first eight bytes ([`kontiki_txn::boundary_behind`]).
+//! versions of one key stay in one region. A raw key of API version 1 is not encoded, so the boundary for it lies
+//! behind all raw keys that begin with its first eight bytes ([`kontiki_txn::boundary_behind`]).
 
 use super::answer::wire_region;
+use super::api_version::is_v2;
 use super::route::{Purpose, Route, refused};
 use super::{Kv, Refusal};
 use crate::api::Node;
@@ -29,7 +30,9 @@ impl<N: Node> Kv<N> {
     async fn try_split_region(&self, request: kvrpcpb::SplitRegionRequest) -> Result<Vec<Region>, Refusal> {
         let kvrpcpb::SplitRegionRequest { context, split_key, split_keys, is_raw_kv } = request;
         let keys = split_keys.into_iter().chain([split_key]).filter(|key| !key.is_empty());
-        let boundary = |key: Bytes| if is_raw_kv { boundary_behind(&key) } else { memcomparable_encode(&key) };
+        // Raw keys of API version 2 are stored encoded.
+        let is_plain = is_raw_kv && !is_v2(&context).map_err(Refusal::Text)?;
+        let boundary = |key: Bytes| if is_plain { boundary_behind(&key) } else { memcomparable_encode(&key) };
         let boundaries: BTreeSet<Bytes> = keys.map(|key| Bytes::from(boundary(key))).collect();
         check(&boundaries)?;
         self.routed(Purpose::Write, &context, |route| {

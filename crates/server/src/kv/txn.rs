@@ -4,6 +4,7 @@
 //! A command that writes reads first, and its view binds its context to the present term of leadership: no other leader
 //! can have written between the view and the proposal.
 
+use super::api_version::{KeyMode, is_v2};
 use super::load::bytes_of;
 use super::route::{KeySpace, Purpose, Route, refused};
 use super::txn_convert as convert;
@@ -12,21 +13,23 @@ use crate::api::Node;
 use crate::driver::NodeError;
 use bytes::Bytes;
 use kontiki_engine::Range;
-use kontiki_proto::kvrpcpb::{self, ApiVersion, IsolationLevel};
+use kontiki_proto::kvrpcpb::{self, IsolationLevel};
 use kontiki_txn::{
-    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Failure, Isolation, PessimisticRollback,
-    ReadOptions, ResolveLock, Scan, ScanLock, SecondaryStatus, TimeStamp, TxnHeartBeat, user_range,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Failure, Isolation, KeyError,
+    PessimisticRollback, ReadOptions, ResolveLock, Scan, ScanLock, SecondaryStatus, TimeStamp, TxnHeartBeat,
+    user_range,
 };
 use std::collections::BTreeMap;
 
-/// Refuses API versions whose keys would be misread. V2 keys carry their keyspace in the key, which changes nothing for
-/// transactions.
+/// Refuses API versions whose keys would be misread. Keys of version 2 are longer keys to transactions.
 fn check(context: &Option<kvrpcpb::Context>) -> Result<(), Refusal> {
-    let version = context.as_ref().map_or(0, |context| context.api_version);
-    match ApiVersion::try_from(version) {
-        Ok(ApiVersion::V1 | ApiVersion::V1ttl | ApiVersion::V2) => Ok(()),
-        _ => Err(Refusal::Text(format!("API version {version} is not served; 1 and 2 are"))),
-    }
+    is_v2(context).map(drop).map_err(Refusal::Text)
+}
+
+/// The same, of a request for a range.
+fn check_range(context: &Option<kvrpcpb::Context>, lower: &[u8], upper: &[u8]) -> Result<(), Refusal> {
+    let is_v2 = is_v2(context).map_err(Refusal::Text)?;
+    if is_v2 { KeyMode::Txn.check_range(lower, upper).map_err(Refusal::Text) } else { Ok(()) }
 }
 
 fn read_options(context: &Option<kvrpcpb::Context>, version: u64) -> ReadOptions {
@@ -47,8 +50,15 @@ fn range_of(route: &Route) -> Range {
     Range::region(&route.region.start_key, &route.region.end_key)
 }
 
+/// Refuses keys that are not the region's, and, in API version 2, those of other calls.
 fn in_region<'a>(route: &Route, keys: impl IntoIterator<Item = &'a Bytes>) -> Result<(), Failure<NodeError>> {
-    route.check_keys(KeySpace::Txn, keys.into_iter().map(AsRef::as_ref)).map_err(refused)
+    for key in keys {
+        route.check_keys(KeySpace::Txn, [key.as_ref()]).map_err(refused)?;
+        if route.is_v2 {
+            KeyMode::Txn.check_key(key).map_err(KeyError::Abort)?;
+        }
+    }
+    Ok(())
 }
 
 impl<N: Node> Kv<N> {
@@ -112,6 +122,7 @@ impl<N: Node> Kv<N> {
             false => (&request.start_key, &request.end_key),
             true => (&request.end_key, &request.start_key),
         };
+        check_range(&request.context, lower, upper)?;
         let pairs = self
             .routed(Purpose::ReadAt(request.version), &request.context, |route| async move {
                 let scan = Scan {
@@ -368,7 +379,12 @@ impl<N: Node> Kv<N> {
     }
 
     async fn try_scan_lock(&self, request: &kvrpcpb::ScanLockRequest) -> Result<kvrpcpb::ScanLockResponse, Refusal> {
-        check(&request.context)?;
+        // Garbage collection asks for the locks of all keyspaces at once.
+        let is_whole = request.start_key.is_empty() && request.end_key.is_empty();
+        match is_whole {
+            true => check(&request.context)?,
+            false => check_range(&request.context, &request.start_key, &request.end_key)?,
+        }
         let locks = self
             .routed(Purpose::Write, &request.context, |route| async move {
                 let scan = ScanLock {

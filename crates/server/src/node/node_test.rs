@@ -125,6 +125,61 @@ fn a_node_serves_and_keeps_what_it_was_given() {
     });
 }
 
+/// Raw calls of API version 2, and others that older versions refused, over gRPC and the engine.
+#[test]
+fn raw_keys_of_a_keyspace_are_apart_from_all_others_and_last_through_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let v2 = |context: &Option<Context>| {
+        context.clone().map(|context| Context { api_version: ApiVersion::V2 as i32, ..context })
+    };
+    let key = |number: u32| Bytes::from(format!("r\0\0\x01key{number:03}"));
+    let (first, end) = (Bytes::from("r\0\0\x01"), Bytes::from("r\0\0\x02"));
+    with_node(directory.path(), async |mut client, _| {
+        let context = v2(&client.context);
+        for number in 0..10 {
+            let ttl = if number == 3 { 1_000 } else { 0 };
+            let (context, key, value) = (context.clone(), key(number), Bytes::from("2"));
+            let put = RawPutRequest { context, key, value, ttl, ..Default::default() };
+            assert_eq!(client.kv.raw_put(put).await.unwrap().into_inner(), RawPutResponse::default());
+        }
+        let other = RawPutRequest { context: client.context.clone(), key: key(0), ..Default::default() };
+        assert_eq!(client.kv.raw_put(other).await.unwrap().into_inner(), RawPutResponse::default());
+        let (start_key, end_key) = (key(5), key(8));
+        let delete = RawDeleteRangeRequest { context: context.clone(), start_key, end_key, ..Default::default() };
+        let deleted = client.kv.raw_delete_range(delete).await.unwrap().into_inner();
+        assert_eq!(deleted, RawDeleteRangeResponse::default());
+        let swap = RawCasRequest {
+            context: context.clone(),
+            key: key(4),
+            value: "4".into(),
+            previous_value: "2".into(),
+            ..Default::default()
+        };
+        assert!(client.kv.raw_compare_and_swap(swap).await.unwrap().into_inner().succeed);
+    });
+    with_node(directory.path(), async |mut client, _| {
+        let context = v2(&client.context);
+        let (start_key, end_key) = (first.clone(), end.clone());
+        let scan = RawScanRequest { context: context.clone(), start_key, end_key, limit: 100, ..Default::default() };
+        let kvs = client.kv.raw_scan(scan.clone()).await.unwrap().into_inner().kvs;
+        let found: Vec<_> = kvs.iter().map(|pair| pair.key.clone()).collect();
+        assert_eq!(found, [0, 1, 2, 3, 4, 8, 9].map(key));
+        assert_eq!(kvs[4].value, "4");
+        let reverse = RawScanRequest { start_key: end.clone(), end_key: key(8), reverse: true, ..scan };
+        let kvs = client.kv.raw_scan(reverse).await.unwrap().into_inner().kvs;
+        assert_eq!(kvs.into_iter().map(|pair| pair.key).collect::<Vec<_>>(), [9, 8].map(key));
+        let ttl = RawGetKeyTtlRequest { context: context.clone(), key: key(3), ..Default::default() };
+        let ttl = client.kv.raw_get_key_ttl(ttl).await.unwrap().into_inner().ttl;
+        assert!(ttl > 500 && ttl <= 1_000, "{ttl}");
+        let ranges = vec![KeyRange { start_key: first.clone(), end_key: end.clone() }];
+        let checksum = RawChecksumRequest { context, ranges, ..Default::default() };
+        let checksum = client.kv.raw_checksum(checksum).await.unwrap().into_inner();
+        assert_eq!((checksum.total_kvs, checksum.total_bytes), (7, 7 * (10 + 1)));
+        let get = RawGetRequest { context: client.context.clone(), key: key(0), ..Default::default() };
+        assert_eq!(client.kv.raw_get(get).await.unwrap().into_inner().value, "", "of version 1");
+    });
+}
+
 #[test]
 fn an_unknown_call_is_unimplemented() {
     let directory = tempfile::tempdir().unwrap();

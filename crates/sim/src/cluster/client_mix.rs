@@ -85,6 +85,7 @@ impl ClientMix {
             pause_ms_max,
             gets_percent: 20,
             rotate: Duration::from_secs(3),
+            is_atomic: false,
         };
         let pinned = vec![raw.reading(), raw.clone()];
         let bank = self.bank.filter(|_| rng.chance(1, 4));

@@ -352,7 +352,8 @@ impl Cluster {
             let target = match node {
                 None => {
                     let client = connect(connection, nodes, options(OPERATION_TIMEOUT, is_hasty)).await;
-                    RawTarget::Cluster(client.raw())
+                    let raw = client.raw();
+                    RawTarget::Cluster(if settings.is_atomic { raw.atomic() } else { raw })
                 }
                 Some(node) if is_hasty => RawTarget::Node(Direct::new(connection, node).hasty()),
                 Some(node) => RawTarget::Node(Direct::new(connection, node)),

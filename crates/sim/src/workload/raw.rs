@@ -1,5 +1,5 @@
-//! Raw operations on few keys by several clients: single keys, batches, scans both ways, range deletes. Every written
-//! value is unique.
+//! Raw operations on few keys by several clients: single keys, batches, scans both ways, range deletes or
+//! compare-and-swap. Every written value is unique.
 //!
 //! An operation on many keys is recorded as one on each of them with the same interval: each takes effect at some
 //! moment of it. That a batch takes effect at one moment for all its keys is checked with *groups* of keys that are
@@ -10,10 +10,10 @@ use crate::executor::Handle;
 use crate::history::{Answer, Operation, OperationId, Outcome};
 use crate::wire::TAIL_RAW;
 use bytes::Bytes;
-use kontiki_client::{Error, KeyPair, RawClient};
+use kontiki_client::{Error, KeyPair, RawClient, Swap};
 use kontiki_env::rng::Rng;
-use kontiki_proto::calls::{RawDelete, RawGet, RawPut};
-use kontiki_proto::kvrpcpb::{Context, RawDeleteRequest, RawGetRequest, RawPutRequest};
+use kontiki_proto::calls::{RawCompareAndSwap, RawDelete, RawGet, RawPut};
+use kontiki_proto::kvrpcpb::{Context, RawCasRequest, RawDeleteRequest, RawGetRequest, RawPutRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
@@ -41,6 +41,9 @@ pub struct RawSettings {
     pub pause_ms_max: u64,
     /// Longest value, bytes.
     pub value_bytes_max: u64,
+    /// All writes are atomic, and odd keys are also compared and swapped. Range deletes are not atomic: there are none
+    /// then.
+    pub is_atomic: bool,
 }
 
 impl RawSettings {
@@ -55,6 +58,7 @@ impl RawSettings {
             tail_one_in: rng.below(5),
             pause_ms_max: 1 << rng.below(7),
             value_bytes_max: 16 << rng.below(7),
+            is_atomic: rng.child("atomic writes").chance(1, 3),
         }
     }
 
@@ -96,23 +100,49 @@ impl RawTarget {
         }
     }
 
-    /// Sets a key.
-    pub async fn put(&self, key: Bytes, value: Bytes) -> Outcome {
+    /// Sets a key, on request as an atomic write.
+    pub async fn put(&self, key: Bytes, value: Bytes, for_cas: bool) -> Outcome {
         match self {
             RawTarget::Cluster(client) => written(client.put(key, value).await),
             RawTarget::Node(direct) => {
-                let request = RawPutRequest { key: key.clone(), value, ..Default::default() };
+                let request = RawPutRequest { key: key.clone(), value, for_cas, ..Default::default() };
                 sent(direct.call::<RawPut>(&key, request).await.map(|reply| reply.error))
             }
         }
     }
 
-    async fn delete(&self, key: Bytes) -> Outcome {
+    async fn delete(&self, key: Bytes, for_cas: bool) -> Outcome {
         match self {
             RawTarget::Cluster(client) => written(client.delete(key).await),
             RawTarget::Node(direct) => {
-                let request = RawDeleteRequest { key: key.clone(), ..Default::default() };
+                let request = RawDeleteRequest { key: key.clone(), for_cas, ..Default::default() };
                 sent(direct.call::<RawDelete>(&key, request).await.map(|reply| reply.error))
+            }
+        }
+    }
+
+    /// Sets a key to `value` if it is `expected`.
+    async fn swap(&self, key: Bytes, expected: Option<Bytes>, value: Bytes) -> Outcome {
+        match self {
+            RawTarget::Cluster(client) => match client.compare_and_swap(key, expected, value).await {
+                Ok(Swap { swapped, previous }) => Outcome::Ok(Answer::Swap { swapped, previous }),
+                Err(error) => written(Err(error)),
+            },
+            RawTarget::Node(direct) => {
+                let request = RawCasRequest {
+                    key: key.clone(),
+                    value,
+                    previous_not_exist: expected.is_none(),
+                    previous_value: expected.unwrap_or_default(),
+                    ..Default::default()
+                };
+                match direct.call::<RawCompareAndSwap>(&key, request).await {
+                    Ok(reply) if reply.error.is_empty() => {
+                        let previous = (!reply.previous_not_exist).then_some(reply.previous_value);
+                        Outcome::Ok(Answer::Swap { swapped: reply.succeed, previous })
+                    }
+                    answer => sent(answer.map(|reply| reply.error)),
+                }
             }
         }
     }
@@ -207,14 +237,30 @@ impl RawWorkload {
             self.complete(id, outcome.map_or_else(|outcome| outcome, |value| Outcome::Ok(Answer::Value(value))));
         } else if number % 2 == 1 && dice < gets + deletes {
             let id = self.invoke(key.clone(), Operation::Delete);
-            let outcome = self.target.delete(key).await;
+            let outcome = self.target.delete(key, self.settings.is_atomic).await;
             self.complete(id, outcome);
+        } else if number % 2 == 1 && self.settings.is_atomic && self.rng.chance(1, 2) {
+            self.swap(key).await;
         } else {
             let value = self.value();
             let id = self.invoke(key.clone(), Operation::Put(value.clone()));
-            let outcome = self.target.put(key, value).await;
+            let outcome = self.target.put(key, value, self.settings.is_atomic).await;
             self.complete(id, outcome);
         }
+    }
+
+    /// Reads the key, and swaps what it has found: between the two others may write.
+    async fn swap(&mut self, key: Bytes) {
+        let id = self.invoke(key.clone(), Operation::Get);
+        let found = self.target.get(key.clone()).await;
+        let outcome = found.clone().map_or_else(|outcome| outcome, |value| Outcome::Ok(Answer::Value(value)));
+        self.complete(id, outcome);
+        let Ok(expected) = found else { return };
+        let value = self.value();
+        let operation = Operation::CompareAndSwap { expected: expected.clone(), value: value.clone() };
+        let id = self.invoke(key.clone(), operation);
+        let outcome = self.target.swap(key, expected, value).await;
+        self.complete(id, outcome);
     }
 
     async fn many(&mut self, period: u128) {
@@ -224,6 +270,7 @@ impl RawWorkload {
             2 => self.scan(period, true).await,
             3 => self.batch_put(period).await,
             4 => self.batch_delete(period).await,
+            5 if self.settings.is_atomic => self.batch_delete(period).await,
             5 => self.delete_range(period).await,
             6 => self.put_group(period).await,
             _ => self.read_group(period).await,

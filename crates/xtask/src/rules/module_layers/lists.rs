@@ -258,10 +258,11 @@ const SERVER_DRIVER: Layers = (
 const SERVER_KV: Layers = (
     "server::kv",
     &[
-        &["answer", "answer_budget"],
-        &["route", "scan", "txn_convert"],
-        &["load"],
-        &["raw", "split", "txn"],
+        &["answer", "answer_budget", "api_version", "crc64"],
+        &["route", "txn_convert"],
+        &["load", "raw_space"],
+        &["scan"],
+        &["delete_range", "raw", "raw_write", "split", "txn"],
         &["tinykv"],
         // For tests of this crate.
         &["fake"],
