@@ -67,6 +67,10 @@ fn store_info() -> StoreInfo {
     StoreInfo { store: store(), stats: Some(stats()), silent_ms: Some(1500) }
 }
 
+fn barrier() -> GcBarrier {
+    GcBarrier { name: "backup".into(), ts: 1 << 40, ttl_seconds: GC_BARRIER_TTL_FOREVER }
+}
+
 /// A new command needs a file: the match is complete.
 fn name_of_command(command: &Command) -> &'static str {
     match command {
@@ -83,6 +87,12 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::GcSafePoint(_) => "request-gc-safe-point",
         Command::UpdateGcSafePoint(_) => "request-update-gc-safe-point",
         Command::Cluster(_) => "request-cluster",
+        Command::GcState(_) => "request-gc-state",
+        Command::UpdateServiceSafePoint(_) => "request-update-service-safe-point",
+        Command::AdvanceTxnSafePoint(_) => "request-advance-txn-safe-point",
+        Command::AdvanceGcSafePoint(_) => "request-advance-gc-safe-point",
+        Command::SetGcBarrier(_) => "request-set-gc-barrier",
+        Command::DeleteGcBarrier(_) => "request-delete-gc-barrier",
     }
 }
 
@@ -113,6 +123,16 @@ fn requests() {
         Command::GcSafePoint(GcSafePoint {}),
         Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point: 1 << 40 }),
         Command::Cluster(Cluster {}),
+        Command::GcState(GcState {}),
+        Command::UpdateServiceSafePoint(UpdateServiceSafePoint {
+            service: "backup".into(),
+            ttl_seconds: 300,
+            safe_point: 1 << 40,
+        }),
+        Command::AdvanceTxnSafePoint(AdvanceSafePoint { target: 1 << 40 }),
+        Command::AdvanceGcSafePoint(AdvanceSafePoint { target: 1 << 40 }),
+        Command::SetGcBarrier(barrier()),
+        Command::DeleteGcBarrier(DeleteGcBarrier { name: "backup".into() }),
     ];
     for command in commands {
         check(name_of_command(&command), Request::from(command));
@@ -131,6 +151,10 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Stores(_) => "answer-stores",
         Outcome::SafePoint(_) => "answer-safe-point",
         Outcome::Cluster(_) => "answer-cluster",
+        Outcome::GcPoints(_) => "answer-gc-points",
+        Outcome::SafePointMoved(_) => "answer-safe-point-moved",
+        Outcome::ServiceSafePoint(_) => "answer-service-safe-point",
+        Outcome::GcBarrier(_) => "answer-gc-barrier",
     }
 }
 
@@ -153,6 +177,14 @@ fn answers() {
             region_count: 3,
             store_count: 2,
         }),
+        Outcome::GcPoints(GcPoints { gc_safe_point: 1 << 40, txn_safe_point: 1 << 41, barriers: vec![barrier()] }),
+        Outcome::SafePointMoved(SafePointMoved { old: 1 << 40, new: 1 << 41, blocker: "barrier".into() }),
+        Outcome::ServiceSafePoint(ServiceSafePoint {
+            service: GC_WORKER.into(),
+            ttl_seconds: GC_BARRIER_TTL_FOREVER,
+            min_safe_point: 1 << 40,
+        }),
+        Outcome::GcBarrier(GcBarrierChanged { barrier: Some(barrier()) }),
     ];
     for outcome in outcomes {
         check(name_of_outcome(&outcome), Response::from(outcome));
@@ -171,4 +203,20 @@ fn state() {
     view.apply(&read);
     let loaded = state::load(&view).expect("a state of this version");
     assert_eq!((loaded.stores, loaded.regions), (vec![store()], vec![region()]));
+}
+
+/// What garbage collection persists.
+#[test]
+fn state_of_gc() {
+    let mut record = gc::GcRecord { safe_point: 1 << 40, txn_safe_point: 1 << 41, ..Default::default() };
+    record.barriers.insert("backup".into(), gc::Barrier { ts: 1 << 42, expires_at_ms: 1_800_000_000_000 });
+    record.barriers.insert("feed".into(), gc::Barrier { ts: 1 << 43, expires_at_ms: gc::NEVER_MS });
+    let mut written = kontiki_engine::WriteBatch::new();
+    state::put_gc(&mut written, &record);
+    check_golden(&golden("state-gc"), written.as_bytes());
+    let read = kontiki_engine::WriteBatch::decode(&read_golden(&golden("state-gc"))).expect("a batch");
+    let mut view = test_view::MapView::default();
+    view.apply(&bootstrap(&[store()], &[region()]));
+    view.apply(&read);
+    assert_eq!(state::load(&view).expect("a state of this version").gc, record);
 }

@@ -13,6 +13,7 @@
 
 mod config;
 mod error;
+mod gc;
 mod ids;
 mod leader;
 mod machine;
@@ -32,14 +33,16 @@ mod test_view;
 
 pub use config::{Config, Now};
 pub use error::{Error, Result};
+pub use gc::{GC_BARRIER_NAME_BYTES_MAX, GC_BARRIER_TTL_FOREVER, GC_BARRIERS_MAX, GC_WORKER};
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
 pub use leader::{CallId, PENDING_CALLS_MAX};
 pub use machine::{Output, Placement, WriteId};
 pub use message::{
-    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, Epoch, GcSafePoint, IdsGranted, LOGICAL_BITS,
-    Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat,
-    RegionInfo, RegionList, Request, Response, SafePoint, ScanRegions, Store, StoreById, StoreHeartbeat, StoreInfo,
-    StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
+    Accepted, AdvanceSafePoint, AllStores, AllocateIds, Cluster, ClusterInfo, Command, DeleteGcBarrier, Epoch,
+    GcBarrier, GcBarrierChanged, GcPoints, GcSafePoint, GcState, IdsGranted, LOGICAL_BITS, Outcome, Peer, PeerRole,
+    PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo, RegionList,
+    Request, Response, SafePoint, SafePointMoved, ScanRegions, ServiceSafePoint, Store, StoreById, StoreHeartbeat,
+    StoreInfo, StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint, UpdateServiceSafePoint,
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};

@@ -6,15 +6,22 @@
 use crate::families::Families;
 use crate::region::Region;
 use bytes::Bytes;
-use kontiki_engine::{Direction, Error, Range, View};
+use kontiki_engine::{Direction, Error, Family, Range, View};
 use kontiki_env::codec::put_varint;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
+
+/// Which entries of a view count: all replicas must agree about that, at the same index of the log.
+pub trait ChecksumFilter: Send {
+    /// Whether an entry counts. Called for every entry of a family, in order.
+    fn counts(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<bool, Error>;
+}
 
 /// A checksum that is being computed: XXH3-64.
 pub struct Checksum {
     families: &'static Families,
     region: Arc<Region>,
+    filter: Option<Box<dyn ChecksumFilter>>,
     /// The family that is being read, as its place in the table, and where in it.
     family: usize,
     next_key: Bytes,
@@ -27,7 +34,12 @@ impl Checksum {
     /// Of nothing yet. The descriptor says which keys count.
     pub fn new(families: &'static Families, region: Arc<Region>) -> Checksum {
         let next_key = region.start_key.clone();
-        Checksum { families, region, family: 0, next_key, hash: Box::default(), bytes: 0 }
+        Checksum { families, region, filter: None, family: 0, next_key, hash: Box::default(), bytes: 0 }
+    }
+
+    /// Only of entries that the filter counts.
+    pub fn of_those(self, filter: Box<dyn ChecksumFilter>) -> Checksum {
+        Checksum { filter: Some(filter), ..self }
     }
 
     /// Reads about `bytes_max` bytes further, always of the same view. Returns the checksum when all is read.
@@ -38,11 +50,16 @@ impl Checksum {
             let mut entries = view.entries(family, range, Direction::Forward)?;
             let mut head = Vec::new();
             while let Some((key, value)) = entries.next().transpose()? {
+                let counts = match &mut self.filter {
+                    Some(filter) => filter.counts(family, &key, &value)?,
+                    None => true,
+                };
                 head.clear();
                 put_varint(&mut head, u64::from(family.0));
                 put_varint(&mut head, key.len() as u64);
                 put_varint(&mut head, value.len() as u64);
-                [&head[..], &key, &value].into_iter().for_each(|part| self.hash.update(part));
+                let parts = [&head[..], &key, &value];
+                parts.into_iter().filter(|_| counts).for_each(|part| self.hash.update(part));
                 self.bytes += (key.len() + value.len()) as u64;
                 if self.bytes >= until {
                     // The next possible key.

@@ -32,4 +32,8 @@ kontiki_env::planted_bugs! {
     RollBackAsyncCommit,
     /// Reads do not look at the locks that are on their way to the replicas.
     MissMemoryLocks,
+    /// Garbage collection drops the version that a read at the safe point needs.
+    DropNeededVersion,
+    /// Reads below the safe point are served.
+    ReadBelowSafePoint,
 }

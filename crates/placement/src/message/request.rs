@@ -1,12 +1,12 @@
 //! Requests to placement.
 
-use super::{Peer, Region, Store, StoreStats};
+use super::{GcBarrier, Peer, Region, Store, StoreStats};
 
 /// A request. Build it from a command: `Request::from(Command::AllStores(AllStores {}))`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
     /// What is asked; `None` only if the sender knows commands that we do not.
-    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25")]
     pub command: Option<Command>,
 }
 
@@ -52,6 +52,24 @@ pub enum Command {
     /// The cluster's id, the members of the placement group and its leader.
     #[prost(message, tag = "13")]
     Cluster(Cluster),
+    /// The safe points and barriers of garbage collection.
+    #[prost(message, tag = "20")]
+    GcState(GcState),
+    /// Sets, moves or removes what holds the safe points back for a service.
+    #[prost(message, tag = "21")]
+    UpdateServiceSafePoint(UpdateServiceSafePoint),
+    /// Moves the transaction safe point forward.
+    #[prost(message, tag = "22")]
+    AdvanceTxnSafePoint(AdvanceSafePoint),
+    /// Moves the safe point of garbage collection up to the transaction safe point.
+    #[prost(message, tag = "23")]
+    AdvanceGcSafePoint(AdvanceSafePoint),
+    /// Sets or moves a barrier.
+    #[prost(message, tag = "24")]
+    SetGcBarrier(GcBarrier),
+    /// Removes a barrier.
+    #[prost(message, tag = "25")]
+    DeleteGcBarrier(DeleteGcBarrier),
 }
 
 impl From<Command> for Request {
@@ -168,8 +186,8 @@ pub struct AllStores {}
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct GcSafePoint {}
 
-/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint` with the greater of the old and the asked one, once
-/// that is durable.
+/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint`, once that is durable: the greater of the old one, and of
+/// what was asked for as far as no barrier holds it back.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct UpdateGcSafePoint {
     /// The new safe point, a timestamp.
@@ -180,3 +198,38 @@ pub struct UpdateGcSafePoint {
 /// See [`Command::Cluster`]; answered by `ClusterInfo`.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Cluster {}
+
+/// See [`Command::GcState`]; answered by `GcPoints`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct GcState {}
+
+/// See [`Command::UpdateServiceSafePoint`]; answered by `ServiceSafePoint`, once the change is durable.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UpdateServiceSafePoint {
+    /// The service's name. [`crate::GC_WORKER`] moves the transaction safe point.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// For so many seconds; 0 or less removes it, [`crate::GC_BARRIER_TTL_FOREVER`] never expires.
+    #[prost(int64, tag = "2")]
+    pub ttl_seconds: i64,
+    /// The oldest timestamp that the service still reads at. One below the transaction safe point changes nothing.
+    #[prost(uint64, tag = "3")]
+    pub safe_point: u64,
+}
+
+/// See [`Command::AdvanceTxnSafePoint`] and [`Command::AdvanceGcSafePoint`]; answered by `SafePointMoved`, once that is
+/// durable.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AdvanceSafePoint {
+    /// Where it should be, a timestamp at or above where it is.
+    #[prost(uint64, tag = "1")]
+    pub target: u64,
+}
+
+/// See [`Command::DeleteGcBarrier`]; answered by `GcBarrier`, with what the barrier was if there was one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DeleteGcBarrier {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}

@@ -137,6 +137,7 @@ impl Peer {
                 self.change_members(entry.index, None, region, out)?;
             }
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
+            Ok(Change::GcSafePoint { region }) => self.change_descriptor(entry.index, region, out),
             Ok(Change::ComputeChecksum { expires_after_ms: 0 }) => self.begin_checksum(entry.index, out),
             // No key expires in this version.
             Ok(Change::ComputeChecksum { .. }) => {

@@ -4,6 +4,7 @@
 //! would slow down everything else on this disk.
 
 use super::error::NoChecksum;
+use super::gc_filter::LiveEntries;
 use super::inbox::{Inbox, Input};
 use crate::families::FAMILIES;
 use kontiki_engine::{Db, Snapshot};
@@ -26,7 +27,7 @@ const WAITING_MAX: usize = 16;
 struct Waiting {
     region: RegionId,
     index: u64,
-    view: Snapshot,
+    view: Arc<Snapshot>,
     checksum: Checksum,
     /// On the monotonic clock: then the leader waits no more.
     deadline: Duration,
@@ -63,8 +64,10 @@ impl Checksums {
         if waiting.len() >= WAITING_MAX {
             return false;
         }
-        let (id, checksum) = (region.id, Checksum::new(&FAMILIES, region));
-        waiting.push_back(Waiting { region: id, index, view: self.db.snapshot(), checksum, deadline });
+        let (id, view) = (region.id, Arc::new(self.db.snapshot()));
+        let live = LiveEntries::new(&region, view.clone());
+        let checksum = Checksum::new(&FAMILIES, region).of_those(Box::new(live));
+        waiting.push_back(Waiting { region: id, index, view, checksum, deadline });
         drop(waiting);
         if let Some(task) = &self.task {
             task.wake();
@@ -82,7 +85,7 @@ impl Checksums {
 /// Reads one part.
 fn advance(current: &mut Option<Waiting>, env: &Env, inbox: &Inbox) -> Progress {
     let Some(Waiting { region, index, view, checksum, deadline }) = current else { return Progress::Idle };
-    let result = match checksum.advance(view, PART_BYTES) {
+    let result = match checksum.advance(&**view, PART_BYTES) {
         Ok(None) if env.clock.monotonic() >= *deadline => Err(NoChecksum::Late),
         // In a stepped world only a wake counts, and time does not pass.
         Ok(None) if env.tasks.threaded() => return Progress::IdleFor(PAUSE),
