@@ -1,7 +1,7 @@
-//! Garbage collection of transactional versions: how far it may go, and what holds it back.
+//! Garbage collection of transactional versions: how far it reaches, and what holds it back.
 //!
 //! Two points, both timestamps that only grow:
-//! - the *transaction safe point*: no transaction that started below it may go on. It moves first, so that a collector
+//! - the *transaction safe point*: no transaction that started below it continues. It moves first, so that a collector
 //!   can resolve the locks below it before anything is dropped;
 //! - the *GC safe point*: versions that no read at or above it needs are dropped, and reads below it are refused.
 //!
@@ -16,72 +16,24 @@
 //! A change is made to the *wanted* state at once, so that later calls see it, and answered when a write that contains
 //! it is durable; what is answered to readers is the *durable* state.
 
-use crate::leader::CallId;
+use crate::call_id::CallId;
+use crate::gc_record::{Barrier, GC_BARRIER_TTL_FOREVER, GcRecord, NEVER_MS};
 use crate::planted::{self, Bug};
 use crate::{
     GcBarrier, GcPoints, LOGICAL_BITS, Outcome, Refusal, RefusalCode, SafePoint, SafePointMoved, ServiceSafePoint,
     UpdateServiceSafePoint,
 };
-use std::collections::BTreeMap;
 
 /// The maximum number of barriers and service safe points together: each is in every write of this state. More than the
 /// tools of a cluster need.
 pub const GC_BARRIERS_MAX: usize = 256;
 /// The maximum length of the name of a barrier or service, in bytes.
 pub const GC_BARRIER_NAME_BYTES_MAX: usize = 128;
-/// A time to live, in seconds, from which on a barrier never expires.
-pub const GC_BARRIER_TTL_FOREVER: i64 = i64::MAX;
 /// The service whose safe point is the transaction safe point.
 pub const GC_WORKER: &str = "gc_worker";
 
-/// When a barrier that never expires expires.
-pub(crate) const NEVER_MS: u64 = u64::MAX;
-
 /// Why the GC safe point cannot be what was asked for, or what it is then.
 type Answer = Result<Outcome, Refusal>;
-
-/// A barrier, under its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Barrier {
-    /// The transaction safe point does not pass it.
-    pub ts: u64,
-    /// In the time of the oracle; [`NEVER_MS`]: never.
-    pub expires_at_ms: u64,
-}
-
-impl Barrier {
-    fn has_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms != NEVER_MS && self.expires_at_ms <= now_ms
-    }
-
-    /// Seconds that are left, rounded up.
-    fn ttl_seconds(&self, now_ms: u64) -> i64 {
-        if self.expires_at_ms == NEVER_MS {
-            return GC_BARRIER_TTL_FOREVER;
-        }
-        i64::try_from(self.expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(GC_BARRIER_TTL_FOREVER)
-    }
-}
-
-/// What is persisted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GcRecord {
-    pub safe_point: u64,
-    pub txn_safe_point: u64,
-    pub barriers: BTreeMap<String, Barrier>,
-}
-
-impl GcRecord {
-    /// The lowest barrier that has not expired.
-    fn lowest(&self, now_ms: u64) -> Option<(&str, Barrier)> {
-        let live = self.barriers.iter().filter(|(_, barrier)| !barrier.has_expired(now_ms));
-        live.min_by_key(|(_, barrier)| barrier.ts).map(|(name, barrier)| (name.as_str(), *barrier))
-    }
-
-    fn check(&self) {
-        assert!(self.safe_point <= self.txn_safe_point, "versions are dropped only below what transactions may use");
-    }
-}
 
 /// The state at the leader.
 #[derive(Debug)]

@@ -208,9 +208,9 @@ fn state() {
 /// What garbage collection persists.
 #[test]
 fn state_of_gc() {
-    let mut record = gc::GcRecord { safe_point: 1 << 40, txn_safe_point: 1 << 41, ..Default::default() };
-    record.barriers.insert("backup".into(), gc::Barrier { ts: 1 << 42, expires_at_ms: 1_800_000_000_000 });
-    record.barriers.insert("feed".into(), gc::Barrier { ts: 1 << 43, expires_at_ms: gc::NEVER_MS });
+    let mut record = gc_record::GcRecord { safe_point: 1 << 40, txn_safe_point: 1 << 41, ..Default::default() };
+    record.barriers.insert("backup".into(), gc_record::Barrier { ts: 1 << 42, expires_at_ms: 1_800_000_000_000 });
+    record.barriers.insert("feed".into(), gc_record::Barrier { ts: 1 << 43, expires_at_ms: gc_record::NEVER_MS });
     let mut written = kontiki_engine::WriteBatch::new();
     state::put_gc(&mut written, &record);
     check_golden(&golden("state-gc"), written.as_bytes());

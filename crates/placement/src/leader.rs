@@ -4,6 +4,7 @@
 //! no order beyond that of the log, and under load their number does not grow with the number of calls. A write that
 //! failed, or whose outcome is unknown, is repeated at the next tick, with values at or above the old ones.
 
+use crate::call_id::CallId;
 use crate::gc::Gc;
 use crate::ids::{ID_COUNT_MAX, Ids};
 use crate::oracle::{Oracle, TIMESTAMP_COUNT_MAX};
@@ -18,10 +19,6 @@ use crate::{
 use kontiki_engine::WriteBatch;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// Names a call; chosen by the driver, which never uses one twice while the first is unanswered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
 
 /// The maximum number of calls that wait for a write at once; further calls are refused as busy. It is far above what
 /// batching clients send during one window's write (a few milliseconds), and takes little memory.

@@ -11,9 +11,11 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod call_id;
 mod config;
 mod error;
 mod gc;
+mod gc_record;
 mod ids;
 mod leader;
 mod machine;
@@ -31,11 +33,13 @@ mod golden_test;
 #[cfg(test)]
 mod test_view;
 
+pub use call_id::CallId;
 pub use config::{Config, Now};
 pub use error::{Error, Result};
-pub use gc::{GC_BARRIER_NAME_BYTES_MAX, GC_BARRIER_TTL_FOREVER, GC_BARRIERS_MAX, GC_WORKER};
+pub use gc::{GC_BARRIER_NAME_BYTES_MAX, GC_BARRIERS_MAX, GC_WORKER};
+pub use gc_record::GC_BARRIER_TTL_FOREVER;
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
-pub use leader::{CallId, PENDING_CALLS_MAX};
+pub use leader::PENDING_CALLS_MAX;
 pub use machine::{Output, Placement, WriteId};
 pub use message::{
     Accepted, AdvanceSafePoint, AllStores, AllocateIds, Cluster, ClusterInfo, Command, DeleteGcBarrier, Epoch,

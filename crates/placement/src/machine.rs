@@ -1,6 +1,7 @@
 //! The machine: calls, ticks and results of writes in; replies and writes out.
 
-use crate::leader::{CallId, Leader};
+use crate::call_id::CallId;
+use crate::leader::Leader;
 use crate::oracle::PHYSICAL_MS_MAX;
 use crate::state;
 use crate::{Config, Now, Outcome, Refusal, RefusalCode, Request, Response, Result};

@@ -17,7 +17,7 @@
 //! Bounds and safe points never go down: each write carries a value at or above every earlier one, and the log keeps
 //! writes in order, so it makes no difference which of the writes with an unknown outcome took effect.
 
-use crate::gc::{Barrier, GcRecord};
+use crate::gc_record::{Barrier, GcRecord};
 use crate::oracle::PHYSICAL_MS_MAX;
 use crate::{Epoch, Error, FIRST_ID, Peer, PeerRole, Region, Result, Store};
 use bytes::Bytes;

@@ -78,7 +78,7 @@ impl SafePoints {
     }
 }
 
-/// Tells dead entries of a family from the others, in a pass over its keys in ascending order.
+/// Distinguishes dead entries of a family from the others, in a pass over its keys in ascending order.
 ///
 /// A pass over *some* entries, as a merge of some tables makes it, calls dead what may be dropped now. `view` holds
 /// every entry of the pass, or what has replaced it.

@@ -4,7 +4,7 @@ use crate::{Family, Result};
 use std::fmt;
 use std::sync::Arc;
 
-/// Decides, while tables of a family are merged, which entries nobody needs any more.
+/// Decides, while tables of a family are merged, which entries the layer above does not need any more.
 ///
 /// To drop an entry is to delete its key, as of the entry: an older value of the key does not come back, and a newer
 /// one is not touched. The filter is asked about the newest value that the merged tables have of a key; a newer one may

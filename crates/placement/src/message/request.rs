@@ -186,8 +186,8 @@ pub struct AllStores {}
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct GcSafePoint {}
 
-/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint`, once that is durable: the greater of the old one, and of
-/// what was asked for as far as no barrier holds it back.
+/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint`, once that is durable: the greater of the old one, and
+/// of what was asked for as far as no barrier holds it back.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct UpdateGcSafePoint {
     /// The new safe point, a timestamp.

@@ -1,8 +1,9 @@
 //! The safe point of garbage collection on its way from placement to the regions (docs/internals/gc.md).
 //!
 //! Every store asks placement for it. Each leader puts it into the logs of its regions, as part of their descriptors:
-//! so it has a place among the writes of a region, and whoever has the region's data also knows which versions may be
-//! missing in them. Then a job of the store has tables compacted where versions are dead ([`super::gc_collector`]).
+//! so it has a place among the writes of a region, and a replica that has the region's data also knows which versions
+//! may be missing in them. Then a job of the store has tables compacted where versions are dead
+//! ([`super::gc_collector`]).
 
 use super::calls::Origin;
 use super::{Driver, PLACEMENT_REGION, Pending};

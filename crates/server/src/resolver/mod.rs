@@ -1,7 +1,7 @@
 //! Resolves the locks of clients that have stopped.
 //!
 //! A client that meets a lock resolves it itself, if it can: some clients do not resolve locks with async commit, and
-//! keys that nobody reads stay locked, and hold safe timestamps and garbage collection back. So every node looks
+//! keys that no client reads stay locked, and hold safe timestamps and garbage collection back. So every node looks
 //! through the locks of the regions that it leads, at intervals, and finishes the transactions whose time to live ended
 //! a while ago, as a client would: it asks the primary, for async commit also the other keys, and then carries out what
 //! was decided. Everything that it sends may be repeated, or done by others at the same time.
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Between two rounds, on average.
 const INTERVAL: Duration = Duration::from_secs(3);
 /// How long after the end of its time to live a lock is left to its client and to readers, in milliseconds: most locks
-/// that have expired are resolved by whoever reads the key.
+/// that have expired are resolved by a reader of the key.
 const LEFT_ALONE_MS: u64 = 3_000;
 /// Locks that are read in a round; the next one continues there.
 const LOCKS_PER_ROUND: usize = 16 << 10;
@@ -96,7 +96,7 @@ impl<S: Stores> Resolver<S> {
         }
     }
 
-    /// The time by which clients, too, judge locks.
+    /// The time by which clients, too, decide whether locks have expired.
     async fn now(&self) -> Option<TimeStamp> {
         let request = Command::Timestamps(Timestamps { count: 1 });
         match self.node.placement(request.into()).await.ok()?.outcome? {

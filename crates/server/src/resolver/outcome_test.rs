@@ -9,6 +9,8 @@ use prost::Message;
 
 const START: u64 = 100_000 << 18;
 const LONG_AFTER: TimeStamp = TimeStamp(200_000 << 18);
+/// Above every commit timestamp that is computed here.
+const LATER: u64 = LONG_AFTER.0 + (1_000 << 18);
 /// Before the time to live has ended.
 const SOON: TimeStamp = TimeStamp(101_000 << 18);
 
@@ -61,7 +63,7 @@ fn b(text: &'static str) -> Bytes {
 
 fn store() -> OneStore {
     let node = FakeNode::new();
-    node.state.lock().oracle = START - 1;
+    node.state.lock().oracle = LONG_AFTER.0;
     OneStore(node.kv())
 }
 
@@ -105,7 +107,7 @@ impl OneStore {
     /// `None`: it is locked.
     async fn read(&self, key: &'static str) -> Option<Bytes> {
         let context = context(region_of(key.as_bytes()));
-        let request = GetRequest { context, key: b(key), version: LONG_AFTER.0, ..Default::default() };
+        let request = GetRequest { context, key: b(key), version: LATER, ..Default::default() };
         let reply = self.0.get(request).await;
         assert!(reply.region_error.is_none(), "{reply:?}");
         reply.error.is_none().then_some(reply.value)

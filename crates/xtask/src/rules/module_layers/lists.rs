@@ -182,8 +182,8 @@ const RAFTSTORE_STORE: Layers = (
 const PLACEMENT: Layers = (
     "placement",
     &[
-        &["config", "error", "message", "planted"],
-        &["ids", "oracle", "regions", "stores"],
+        &["call_id", "config", "error", "gc_record", "message", "planted"],
+        &["gc", "ids", "oracle", "regions", "stores"],
         &["state"],
         &["leader"],
         &["machine"],
