@@ -46,7 +46,13 @@ pub use keyspaces::{KEYSPACE_DEFAULT, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX};
 pub use leader::PENDING_CALLS_MAX;
 pub use machine::{Output, Placement, WriteId};
 pub use message::{
-    Accepted, AdvanceSafePoint, AllStores, AllocateIds, Cluster, ClusterInfo, Command, CreateKeyspace, DeleteGcBarrier, Epoch, ExternalTimestamp, ExternalTimestampSet, GcBarrier, GcBarrierChanged, GcPoints, GcSafePoint, GcState, IdsGranted, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState, Keyspaces, LOGICAL_BITS, Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo, RegionList, Request, Response, SafePoint, SafePointMoved, ScanRegions, ServiceSafePoint, SetExternalTimestamp, SetKeyspaceState, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint, UpdateServiceSafePoint,
+    Accepted, AdvanceSafePoint, AllStores, AllocateIds, Cluster, ClusterInfo, Command, CreateKeyspace, DeleteGcBarrier,
+    Epoch, ExternalTimestamp, ExternalTimestampSet, GcBarrier, GcBarrierChanged, GcPoints, GcSafePoint, GcState,
+    IdsGranted, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState, Keyspaces, LOGICAL_BITS, Outcome, Peer,
+    PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo,
+    RegionList, Request, Response, SafePoint, SafePointMoved, ScanRegions, ServiceSafePoint, SetExternalTimestamp,
+    SetKeyspaceState, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList, StoreStats, Timestamps,
+    TimestampsGranted, UpdateGcSafePoint, UpdateServiceSafePoint,
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};

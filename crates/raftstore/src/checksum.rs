@@ -41,7 +41,16 @@ impl Checksum {
     /// `expires_after_ms`; the view that it is computed of must be of an earlier time. 0: there are none that expire.
     pub fn new(families: &'static Families, region: Arc<Region>, expires_after_ms: u64) -> Checksum {
         let next_key = region.start_key.clone();
-        Checksum { families, region, expires_after_ms, filter: None, family: 0, next_key, hash: Box::default(), bytes: 0 }
+        Checksum {
+            families,
+            region,
+            expires_after_ms,
+            filter: None,
+            family: 0,
+            next_key,
+            hash: Box::default(),
+            bytes: 0,
+        }
     }
 
     /// Only of entries that the filter counts.

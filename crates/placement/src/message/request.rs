@@ -1,8 +1,8 @@
 //! Requests to placement.
 
 use super::{
-    CreateKeyspace, ExternalTimestamp, GcBarrier, KeyspaceByName, Keyspaces, Peer, Region, SetExternalTimestamp, SetKeyspaceState,
-    Store, StoreStats,
+    CreateKeyspace, ExternalTimestamp, GcBarrier, KeyspaceByName, Keyspaces, Peer, Region, SetExternalTimestamp,
+    SetKeyspaceState, Store, StoreStats,
 };
 
 /// A request. Build it from a command: `Request::from(Command::AllStores(AllStores {}))`.
