@@ -60,9 +60,10 @@ pub use stream::STREAM_STATE_BYTES_MAX;
 pub use table::{IngestFile, IngestWriter};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions};
 pub use types::{
-    BatchOp, Commit, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family, FamilyOptions,
-    FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamHead,
-    StreamId, StreamOp, StreamVisitor, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
+    BatchOp, Commit, CompactionFilter, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family,
+    FamilyOptions, FamilySpec, FilterHandle, FilterPass, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result,
+    SequenceNumber, StreamContents, StreamHead, StreamId, StreamOp, StreamVisitor, TableOptions, Unchanged,
+    VALUE_BYTES_MAX, View, WriteBatch,
 };
 pub use vlog::{CollectionReport, ValueStats};
 

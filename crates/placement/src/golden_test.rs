@@ -72,6 +72,10 @@ fn keyspace() -> Keyspace {
     Keyspace { id: 300, name: "raft".into(), state, created_ms: 1 << 40, state_changed_ms: (1 << 40) + 1 }
 }
 
+fn barrier() -> GcBarrier {
+    GcBarrier { name: "backup".into(), ts: 1 << 40, ttl_seconds: GC_BARRIER_TTL_FOREVER }
+}
+
 /// A new command needs a file: the match is complete.
 fn name_of_command(command: &Command) -> &'static str {
     match command {
@@ -94,6 +98,12 @@ fn name_of_command(command: &Command) -> &'static str {
         Command::SetKeyspaceState(_) => "request-set-keyspace-state",
         Command::ExternalTimestamp(_) => "request-external-timestamp",
         Command::SetExternalTimestamp(_) => "request-set-external-timestamp",
+        Command::GcState(_) => "request-gc-state",
+        Command::UpdateServiceSafePoint(_) => "request-update-service-safe-point",
+        Command::AdvanceTxnSafePoint(_) => "request-advance-txn-safe-point",
+        Command::AdvanceGcSafePoint(_) => "request-advance-gc-safe-point",
+        Command::SetGcBarrier(_) => "request-set-gc-barrier",
+        Command::DeleteGcBarrier(_) => "request-delete-gc-barrier",
     }
 }
 
@@ -130,6 +140,16 @@ fn requests() {
         Command::SetKeyspaceState(SetKeyspaceState { id: 3, state: KeyspaceState::Archived as i32 }),
         Command::ExternalTimestamp(ExternalTimestamp {}),
         Command::SetExternalTimestamp(SetExternalTimestamp { timestamp: 1 << 40 }),
+        Command::GcState(GcState {}),
+        Command::UpdateServiceSafePoint(UpdateServiceSafePoint {
+            service: "backup".into(),
+            ttl_seconds: 300,
+            safe_point: 1 << 40,
+        }),
+        Command::AdvanceTxnSafePoint(AdvanceSafePoint { target: 1 << 40 }),
+        Command::AdvanceGcSafePoint(AdvanceSafePoint { target: 1 << 40 }),
+        Command::SetGcBarrier(barrier()),
+        Command::DeleteGcBarrier(DeleteGcBarrier { name: "backup".into() }),
     ];
     for command in commands {
         check(name_of_command(&command), Request::from(command));
@@ -151,6 +171,10 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Keyspace(_) => "answer-keyspace",
         Outcome::Keyspaces(_) => "answer-keyspaces",
         Outcome::ExternalTimestamp(_) => "answer-external-timestamp",
+        Outcome::GcPoints(_) => "answer-gc-points",
+        Outcome::SafePointMoved(_) => "answer-safe-point-moved",
+        Outcome::ServiceSafePoint(_) => "answer-service-safe-point",
+        Outcome::GcBarrier(_) => "answer-gc-barrier",
     }
 }
 
@@ -176,6 +200,14 @@ fn answers() {
         Outcome::Keyspace(keyspace()),
         Outcome::Keyspaces(KeyspaceList { keyspaces: vec![keyspace()] }),
         Outcome::ExternalTimestamp(ExternalTimestampSet { timestamp: 1 << 40 }),
+        Outcome::GcPoints(GcPoints { gc_safe_point: 1 << 40, txn_safe_point: 1 << 41, barriers: vec![barrier()] }),
+        Outcome::SafePointMoved(SafePointMoved { old: 1 << 40, new: 1 << 41, blocker: "barrier".into() }),
+        Outcome::ServiceSafePoint(ServiceSafePoint {
+            service: GC_WORKER.into(),
+            ttl_seconds: GC_BARRIER_TTL_FOREVER,
+            min_safe_point: 1 << 40,
+        }),
+        Outcome::GcBarrier(GcBarrierChanged { barrier: Some(barrier()) }),
     ];
     for outcome in outcomes {
         check(name_of_outcome(&outcome), Response::from(outcome));
@@ -209,4 +241,20 @@ fn records() {
     view.apply(&read);
     let loaded = state::load(&view).expect("a state of this version");
     assert_eq!((loaded.keyspaces, loaded.external_timestamp), (vec![keyspace()], 1 << 40));
+}
+
+/// What garbage collection persists.
+#[test]
+fn state_of_gc() {
+    let mut record = gc_record::GcRecord { safe_point: 1 << 40, txn_safe_point: 1 << 41, ..Default::default() };
+    record.barriers.insert("backup".into(), gc_record::Barrier { ts: 1 << 42, expires_at_ms: 1_800_000_000_000 });
+    record.barriers.insert("feed".into(), gc_record::Barrier { ts: 1 << 43, expires_at_ms: gc_record::NEVER_MS });
+    let mut written = kontiki_engine::WriteBatch::new();
+    state::put_gc(&mut written, &record);
+    check_golden(&golden("state-gc"), written.as_bytes());
+    let read = kontiki_engine::WriteBatch::decode(&read_golden(&golden("state-gc"))).expect("a batch");
+    let mut view = test_view::MapView::default();
+    view.apply(&bootstrap(&[store()], &[region()]));
+    view.apply(&read);
+    assert_eq!(state::load(&view).expect("a state of this version").gc, record);
 }

@@ -6,6 +6,7 @@
 
 use crate::LOGICAL_BITS;
 use crate::call::{Answer, CallId};
+use crate::gc::Gc;
 use crate::ids::{ID_COUNT_MAX, Ids};
 use crate::oracle::{Oracle, TIMESTAMP_COUNT_MAX};
 use crate::planted::{self, Bug};
@@ -33,14 +34,11 @@ pub(crate) struct Leader {
     ids: Ids,
     stores: Stores,
     regions: Regions,
-    /// Durable.
-    safe_point: u64,
+    gc: Gc,
     /// Calls that wait for the bound of timestamps, in order of arrival.
     timestamps_waiting: VecDeque<(CallId, u32)>,
     /// Calls that wait for the bound of ids, in order of arrival.
     ids_waiting: VecDeque<(CallId, u32)>,
-    /// Calls that wait for their safe point to be durable.
-    safe_points_waiting: Vec<(CallId, u64)>,
     records: Records,
     /// Whether timestamps were requested since their bound was last raised: an idle cluster writes nothing.
     timestamps_used: bool,
@@ -56,7 +54,6 @@ pub(crate) struct Leader {
 struct Pending {
     timestamp_bound_ms: Option<u64>,
     id_bound: Option<u64>,
-    safe_point: Option<u64>,
     stores: Vec<u64>,
 }
 
@@ -70,10 +67,9 @@ impl Leader {
             ids: Ids::new(loaded.id_bound.max(config.id_min)),
             stores: Stores::new(loaded.stores, now.monotonic),
             regions: Regions::new(loaded.regions),
-            safe_point: loaded.safe_point,
+            gc: Gc::new(loaded.gc),
             timestamps_waiting: VecDeque::new(),
             ids_waiting: VecDeque::new(),
-            safe_points_waiting: Vec::new(),
             records: Records::new(loaded.keyspaces, loaded.external_timestamp),
             // The first call then finds the bound already raised.
             timestamps_used: true,
@@ -88,7 +84,12 @@ impl Leader {
         let answer = match command {
             Command::Timestamps(ask) => return self.timestamps(id, ask.count, now),
             Command::AllocateIds(ask) => return self.allocate_ids(id, ask.count),
-            Command::UpdateGcSafePoint(ask) => return self.update_safe_point(id, ask.safe_point, now),
+            Command::UpdateGcSafePoint(_)
+            | Command::UpdateServiceSafePoint(_)
+            | Command::AdvanceTxnSafePoint(_)
+            | Command::AdvanceGcSafePoint(_)
+            | Command::SetGcBarrier(_)
+            | Command::DeleteGcBarrier(_) => return self.change_gc(id, command, now),
             Command::StoreHeartbeat(heartbeat) => self.stores.heartbeat(heartbeat, now.monotonic).map(accepted),
             Command::RegionHeartbeat(heartbeat) => self.regions.heartbeat(heartbeat).map(accepted),
             Command::RegionByKey(ask) => self.regions.by_key(&ask.key).cloned().map(Outcome::Region),
@@ -97,7 +98,8 @@ impl Leader {
             Command::ScanRegions(ask) => Ok(Outcome::Regions(RegionList { regions: self.regions.scan(&ask) })),
             Command::StoreById(ask) => self.stores.get(ask.id, now.monotonic).map(Outcome::Store),
             Command::AllStores(_) => Ok(Outcome::Stores(StoreList { stores: self.stores.all(now.monotonic) })),
-            Command::GcSafePoint(_) => Ok(safe_point_outcome(self.safe_point)),
+            Command::GcSafePoint(_) => Ok(Outcome::SafePoint(SafePoint { safe_point: self.gc.safe_point() })),
+            Command::GcState(_) => Ok(Outcome::GcPoints(self.gc.points(self.oracle.time_ms(now)))),
             Command::Cluster(_) => Ok(Outcome::Cluster(self.cluster(now))),
             about_records => {
                 let (capacity, now_ms) = (self.room_to_wait(), self.oracle.time_ms(now));
@@ -131,10 +133,8 @@ impl Leader {
             state::put_id_bound(&mut batch, bound);
             pending.id_bound = Some(bound);
         }
-        if let Some(wanted) = self.safe_points_waiting.iter().map(|(_, wanted)| *wanted).max() {
-            assert!(wanted > self.safe_point, "what is durable already was answered");
-            state::put_safe_point(&mut batch, wanted);
-            pending.safe_point = Some(wanted);
+        if let Some(record) = self.gc.plan() {
+            state::put_gc(&mut batch, &record);
         }
         // A write that happens for another reason includes the stores only when they are due, so their minimum interval
         // holds.
@@ -163,6 +163,7 @@ impl Leader {
             self.records.failed();
             self.timestamps_used |= pending.timestamp_bound_ms.is_some();
             self.hold_writes = true;
+            self.gc.written(false);
             return answers;
         }
         if let Some(bound_ms) = pending.timestamp_bound_ms {
@@ -183,12 +184,7 @@ impl Leader {
                 answers.push((id, Ok(Outcome::Ids(IdsGranted { first, count }))));
             }
         }
-        if let Some(safe_point) = pending.safe_point {
-            assert!(safe_point > self.safe_point, "the safe point never goes back");
-            self.safe_point = safe_point;
-            let met = self.safe_points_waiting.extract_if(.., |(_, wanted)| *wanted <= safe_point);
-            answers.extend(met.map(|(id, _)| (id, Ok(safe_point_outcome(safe_point)))));
-        }
+        answers.extend(self.gc.written(true));
         answers.extend(self.records.written());
         answers
     }
@@ -197,9 +193,8 @@ impl Leader {
     pub fn into_waiting(self) -> impl Iterator<Item = CallId> {
         let timestamps = self.timestamps_waiting.into_iter().map(|(id, _)| id);
         let ids = self.ids_waiting.into_iter().map(|(id, _)| id);
-        let safe_points = self.safe_points_waiting.into_iter().map(|(id, _)| id);
         let records: Vec<CallId> = self.records.waiting().collect();
-        timestamps.chain(ids).chain(safe_points).chain(records)
+        timestamps.chain(ids).chain(self.gc.into_waiting()).chain(records)
     }
 
     fn timestamps(&mut self, id: CallId, count: u32, now: Now) -> Option<Answer> {
@@ -238,28 +233,24 @@ impl Leader {
         None
     }
 
-    fn update_safe_point(&mut self, id: CallId, wanted: u64, now: Now) -> Option<Answer> {
-        let latest = self.oracle.time_ms(now);
-        if wanted >> LOGICAL_BITS > latest {
-            let what = format!("safe point {wanted} lies in the future: its time is beyond {latest} ms");
-            return Some(Err(Refusal::new(RefusalCode::Invalid, what)));
-        }
-        if wanted <= self.safe_point {
-            return Some(Ok(safe_point_outcome(self.safe_point)));
-        }
+    fn change_gc(&mut self, id: CallId, command: Command, now: Now) -> Option<Answer> {
         if let Err(refusal) = self.room_to_wait() {
             return Some(Err(refusal));
         }
-        if planted::is_set(Bug::SafePointBeforeDurable) {
-            self.safe_points_waiting.push((CallId(u64::MAX), wanted));
-            return Some(Ok(safe_point_outcome(wanted)));
+        let now_ms = self.oracle.time_ms(now);
+        match command {
+            Command::UpdateGcSafePoint(ask) => self.gc.update(id, ask.safe_point, now_ms),
+            Command::UpdateServiceSafePoint(ask) => self.gc.update_service(id, ask, now_ms),
+            Command::AdvanceTxnSafePoint(ask) => self.gc.advance_txn(id, ask.target, now_ms),
+            Command::AdvanceGcSafePoint(ask) => self.gc.advance(id, ask.target),
+            Command::SetGcBarrier(ask) => self.gc.set_barrier(id, ask, now_ms),
+            Command::DeleteGcBarrier(ask) => self.gc.delete_barrier(id, &ask.name, now_ms),
+            _ => unreachable!("the caller passes these"),
         }
-        self.safe_points_waiting.push((id, wanted));
-        None
     }
 
     fn room_to_wait(&self) -> Result<(), Refusal> {
-        let count = self.timestamps_waiting.len() + self.ids_waiting.len() + self.safe_points_waiting.len();
+        let count = self.timestamps_waiting.len() + self.ids_waiting.len() + self.gc.waiting();
         let count = count + self.records.waiting().count();
         if count < PENDING_CALLS_MAX {
             return Ok(());
@@ -287,10 +278,6 @@ impl Leader {
 
 fn accepted(_: ()) -> Outcome {
     Outcome::Accepted(Accepted {})
-}
-
-fn safe_point_outcome(safe_point: u64) -> Outcome {
-    Outcome::SafePoint(SafePoint { safe_point })
 }
 
 fn check_count(what: &str, count: u32, max: u32) -> Result<(), Refusal> {

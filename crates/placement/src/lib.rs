@@ -14,6 +14,8 @@
 mod call;
 mod config;
 mod error;
+mod gc;
+mod gc_record;
 mod growing;
 mod ids;
 mod keyspaces;
@@ -37,17 +39,20 @@ mod test_view;
 pub use call::CallId;
 pub use config::{Config, Now};
 pub use error::{Error, Result};
+pub use gc::{GC_BARRIER_NAME_BYTES_MAX, GC_BARRIERS_MAX, GC_WORKER};
+pub use gc_record::GC_BARRIER_TTL_FOREVER;
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
 pub use keyspaces::{KEYSPACE_DEFAULT, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX};
 pub use leader::PENDING_CALLS_MAX;
 pub use machine::{Output, Placement, WriteId};
 pub use message::{
-    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, CreateKeyspace, Epoch, ExternalTimestamp,
-    ExternalTimestampSet, GcSafePoint, IdsGranted, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState, Keyspaces,
-    LOGICAL_BITS, Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey,
-    RegionHeartbeat, RegionInfo, RegionList, Request, Response, SafePoint, ScanRegions, SetExternalTimestamp,
+    Accepted, AdvanceSafePoint, AllStores, AllocateIds, Cluster, ClusterInfo, Command, CreateKeyspace, DeleteGcBarrier,
+    Epoch, ExternalTimestamp, ExternalTimestampSet, GcBarrier, GcBarrierChanged, GcPoints, GcSafePoint, GcState,
+    IdsGranted, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState, Keyspaces, LOGICAL_BITS, Outcome, Peer,
+    PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo,
+    RegionList, Request, Response, SafePoint, SafePointMoved, ScanRegions, ServiceSafePoint, SetExternalTimestamp,
     SetKeyspaceState, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList, StoreStats, Timestamps,
-    TimestampsGranted, UpdateGcSafePoint,
+    TimestampsGranted, UpdateGcSafePoint, UpdateServiceSafePoint,
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};

@@ -10,15 +10,17 @@
 //! | `0x02` | timestamps: 8 bytes, the *bound*: every timestamp handed out has a physical part below it |
 //! | `0x03` | ids: 8 bytes, the *bound*: every id handed out is below it |
 //! | `0x04` | garbage collection: 8 bytes, the safe point |
+//! | `0x10` | garbage collection: 8 bytes, the transaction safe point; varint count of barriers; for each, by ascending name: slice name, timestamp (8 bytes), when it expires (8 bytes, milliseconds of the oracle; all ones: never). Absent in the state of earlier versions |
 //! | `0x05`, store id (8 bytes) | slice address, slice status address, slice version |
 //! | `0x20`, keyspace id (8 bytes) | slice name, state (1 byte: 0 enabled, 1 disabled, 2 archived, 3 tombstone), created (8 bytes, milliseconds since the Unix epoch), state changed (the same) |
 //! | `0x21` | the external timestamp: 8 bytes; absent if none was ever set |
 //! | `0x06`, region id (8 bytes) | flags (1 byte: bit 0 system), slice start key, slice end key, conf_ver (8 bytes), version (8 bytes), varint count of peers; for each peer id (8 bytes), store id (8 bytes), role (1 byte: 0 voter, 1 learner) |
 //!
-//! Bounds, the safe point and the external timestamp never go down: each write carries a value at or above every
+//! Bounds, safe points and the external timestamp never go down: each write carries a value at or above every
 //! earlier one, and the log keeps writes in order, so it makes no difference which of the writes with an unknown
 //! outcome took effect.
 
+use crate::gc_record::{Barrier, GcRecord};
 use crate::oracle::PHYSICAL_MS_MAX;
 use crate::{Epoch, Error, FIRST_ID, Keyspace, KeyspaceState, Peer, PeerRole, Region, Result, Store};
 use bytes::Bytes;
@@ -33,6 +35,7 @@ const KEY_BOOTSTRAPPED: &[u8] = &[1];
 const KEY_TIMESTAMP_BOUND: &[u8] = &[2];
 const KEY_ID_BOUND: &[u8] = &[3];
 const KEY_SAFE_POINT: &[u8] = &[4];
+const KEY_GC: &[u8] = &[0x10];
 const TAG_STORE: u8 = 5;
 const TAG_REGION: u8 = 6;
 const TAG_KEYSPACE: u8 = 0x20;
@@ -47,7 +50,7 @@ pub(crate) struct Loaded {
     pub bootstrapped: bool,
     pub timestamp_bound_ms: u64,
     pub id_bound: u64,
-    pub safe_point: u64,
+    pub gc: GcRecord,
     pub stores: Vec<Store>,
     pub regions: Vec<Region>,
     pub keyspaces: Vec<Keyspace>,
@@ -66,7 +69,7 @@ pub fn bootstrap(stores: &[Store], regions: &[Region]) -> WriteBatch {
     batch.put(FAMILY, KEY_BOOTSTRAPPED, [FORMAT]);
     put_number(&mut batch, KEY_TIMESTAMP_BOUND, 0);
     put_id_bound(&mut batch, FIRST_ID);
-    put_safe_point(&mut batch, 0);
+    put_number(&mut batch, KEY_SAFE_POINT, 0);
     for store in stores {
         assert!((1..FIRST_ID).contains(&store.id), "the first stores have small ids");
         put_store(&mut batch, store);
@@ -105,9 +108,18 @@ pub(crate) fn put_id_bound(batch: &mut WriteBatch, bound: u64) {
     put_number(batch, KEY_ID_BOUND, bound);
 }
 
-/// Adds the safe point.
-pub(crate) fn put_safe_point(batch: &mut WriteBatch, safe_point: u64) {
-    put_number(batch, KEY_SAFE_POINT, safe_point);
+/// Adds the state of garbage collection.
+pub(crate) fn put_gc(batch: &mut WriteBatch, gc: &GcRecord) {
+    put_number(batch, KEY_SAFE_POINT, gc.safe_point);
+    let mut value = vec![FORMAT];
+    put_u64(&mut value, gc.txn_safe_point);
+    put_varint(&mut value, gc.barriers.len() as u64);
+    for (name, barrier) in &gc.barriers {
+        put_slice(&mut value, name.as_bytes());
+        put_u64(&mut value, barrier.ts);
+        put_u64(&mut value, barrier.expires_at_ms);
+    }
+    batch.put(FAMILY, KEY_GC, &value);
 }
 
 /// Adds a store.
@@ -183,7 +195,7 @@ pub(crate) fn load(view: &dyn View) -> Result<Loaded> {
         bootstrapped: true,
         timestamp_bound_ms,
         id_bound,
-        safe_point: load_number(view, KEY_SAFE_POINT, "the safe point")?,
+        gc: load_gc(view)?,
         stores: load_all(view, TAG_STORE, "store", store_of)?,
         regions: load_all(view, TAG_REGION, "region", region_of)?,
         keyspaces: load_all(view, TAG_KEYSPACE, "keyspace", keyspace_of)?,
@@ -198,6 +210,29 @@ fn load_number(view: &dyn View, key: &[u8], record: &str) -> Result<u64> {
     let value =
         view.get(FAMILY, key)?.ok_or_else(|| Error::Corrupt { record: record.into(), what: "it is missing".into() })?;
     decode(record, &value, get_u64)
+}
+
+fn load_gc(view: &dyn View) -> Result<GcRecord> {
+    let safe_point = load_number(view, KEY_SAFE_POINT, "the safe point")?;
+    let record = "the state of garbage collection";
+    let gc = match view.get(FAMILY, KEY_GC)? {
+        None => GcRecord { safe_point, txn_safe_point: safe_point, ..GcRecord::default() },
+        Some(value) => decode(record, &value, |rest| gc_of(safe_point, rest))?,
+    };
+    if gc.safe_point > gc.txn_safe_point {
+        let what = format!("the safe point {safe_point} is above that of transactions, {}", gc.txn_safe_point);
+        return Err(Error::Corrupt { record: record.into(), what });
+    }
+    Ok(gc)
+}
+
+fn gc_of(safe_point: u64, rest: &mut &[u8]) -> std::result::Result<GcRecord, Truncated> {
+    let mut gc = GcRecord { safe_point, txn_safe_point: get_u64(rest)?, ..GcRecord::default() };
+    for _ in 0..get_varint(rest)? {
+        let name = text(rest)?;
+        gc.barriers.insert(name, Barrier { ts: get_u64(rest)?, expires_at_ms: get_u64(rest)? });
+    }
+    Ok(gc)
 }
 
 type Decoder<T> = fn(u64, &mut &[u8]) -> std::result::Result<T, Truncated>;

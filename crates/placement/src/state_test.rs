@@ -28,7 +28,7 @@ fn written() -> MapView {
 fn what_the_bootstrap_writes_is_loaded() {
     let loaded = load(&written()).unwrap();
     assert!(loaded.bootstrapped);
-    assert_eq!((loaded.timestamp_bound_ms, loaded.id_bound, loaded.safe_point), (0, FIRST_ID, 0));
+    assert_eq!((loaded.timestamp_bound_ms, loaded.id_bound, loaded.gc.safe_point), (0, FIRST_ID, 0));
     assert_eq!(loaded.stores, [store(1), store(256)]);
     let expected = [region(1, b"", b"", true), region(2, b"", b"m", false), region(300, b"m", b"", false)];
     assert_eq!(loaded.regions, expected);

@@ -10,10 +10,16 @@
 use crate::families::Families;
 use crate::region::Region;
 use bytes::Bytes;
-use kontiki_engine::{Direction, Error, Range, View};
+use kontiki_engine::{Direction, Error, Family, Range, View};
 use kontiki_env::codec::put_varint;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
+
+/// Which entries of a view count: all replicas must agree about that, at the same index of the log.
+pub trait ChecksumFilter: Send {
+    /// Whether an entry counts. Called for every entry of a family, in order.
+    fn counts(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<bool, Error>;
+}
 
 /// A checksum that is being computed: XXH3-64.
 pub struct Checksum {
@@ -21,6 +27,7 @@ pub struct Checksum {
     region: Arc<Region>,
     /// Keys that expire before this wall time do not count; 0: there must be none that expire.
     expires_after_ms: u64,
+    filter: Option<Box<dyn ChecksumFilter>>,
     /// The family that is being read, as its place in the table, and where in it.
     family: usize,
     next_key: Bytes,
@@ -34,7 +41,21 @@ impl Checksum {
     /// `expires_after_ms`; the view that it is computed of must be of an earlier time. 0: there are none that expire.
     pub fn new(families: &'static Families, region: Arc<Region>, expires_after_ms: u64) -> Checksum {
         let next_key = region.start_key.clone();
-        Checksum { families, region, expires_after_ms, family: 0, next_key, hash: Box::default(), bytes: 0 }
+        Checksum {
+            families,
+            region,
+            expires_after_ms,
+            filter: None,
+            family: 0,
+            next_key,
+            hash: Box::default(),
+            bytes: 0,
+        }
+    }
+
+    /// Only of entries that the filter counts.
+    pub fn of_those(self, filter: Box<dyn ChecksumFilter>) -> Checksum {
+        Checksum { filter: Some(filter), ..self }
     }
 
     /// Reads about `bytes_max` bytes further, always of the same view. Returns the checksum when all is read.
@@ -50,7 +71,11 @@ impl Checksum {
                     let text = "a checksum of a store that knows no keys that expire: upgrade it";
                     return Err(Error::InvalidArgument(text.into()));
                 }
-                if expires_at_ms.is_none_or(|at| at >= self.expires_after_ms) {
+                let counts = match &mut self.filter {
+                    Some(filter) => filter.counts(family, &key, &value)?,
+                    None => true,
+                };
+                if counts && expires_at_ms.is_none_or(|at| at >= self.expires_after_ms) {
                     head.clear();
                     put_varint(&mut head, u64::from(family.0));
                     put_varint(&mut head, key.len() as u64);

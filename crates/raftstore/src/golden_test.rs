@@ -40,6 +40,7 @@ fn region() -> Region {
         ],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }
@@ -140,6 +141,7 @@ fn messages_of_hibernation() {
         ("alive", alive),
         ("alive-leadership", leadership),
         ("alive-log", log),
+        ("alive-gc", StoreMessage { knows_gc: true, from_store: 1, to_store: 300, ..StoreMessage::default() }),
     ];
     for (name, message) in all {
         check_message(name, &message);
@@ -180,6 +182,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::PrepareMerge { .. } => "command-prepare-merge",
         Action::CommitMerge { .. } => "command-commit-merge",
         Action::RollbackMerge => "command-rollback-merge",
+        Action::SetGcSafePoint(_) => "command-gc-safe-point",
         Action::ComputeChecksum { .. } => "command-compute-checksum",
         Action::VerifyChecksum { .. } => "command-verify-checksum",
         Action::Recover(recovery) if recovery.learners.is_empty() => "command-recover",
@@ -212,6 +215,7 @@ fn commands_of_log_entries() {
         Action::PrepareMerge { target: region(), replicated_index: 480 },
         Action::CommitMerge { source: region(), prepared_index: 500, entries },
         Action::RollbackMerge,
+        Action::SetGcSafePoint(1 << 58),
         Action::ComputeChecksum { expires_after_ms: 1 << 40 },
         Action::VerifyChecksum { index: 500, checksum: 0x0102_0304_0506_0708 },
         Action::Recover(recovery()),

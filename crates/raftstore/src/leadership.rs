@@ -33,6 +33,7 @@ pub(crate) struct Leadership {
     knowing_roles: BTreeSet<StoreId>,
     /// Stores that execute merges.
     knowing_merges: BTreeSet<StoreId>,
+    knowing_gc: BTreeSet<StoreId>,
     /// Stores that take part in safe timestamps.
     knowing_safe_ts: BTreeSet<StoreId>,
     /// Other stores that are probably dead.
@@ -78,6 +79,7 @@ impl Leadership {
             can_compare_expiring: true,
             knows_roles: true,
             knows_merges: true,
+            knows_gc: true,
             knows_safe_ts: true,
             ..StoreMessage::default()
         }
@@ -132,6 +134,7 @@ impl Leadership {
             (&mut self.comparing, message.can_compare_expiring),
             (&mut self.knowing_roles, message.knows_roles),
             (&mut self.knowing_merges, message.knows_merges),
+            (&mut self.knowing_gc, message.knows_gc),
             (&mut self.knowing_safe_ts, message.knows_safe_ts),
             (&mut self.unable, message.unable_to_lead),
         ] {
@@ -165,6 +168,11 @@ impl Leadership {
     /// Whether a store executes merges: an earlier version would stop.
     pub fn knows_merges(&self, store: StoreId) -> bool {
         self.knowing_merges.contains(&store)
+    }
+
+    /// Whether a store knows the GC safe point of a region: an earlier version would stop.
+    pub fn knows_gc(&self, store: StoreId) -> bool {
+        self.knowing_gc.contains(&store)
     }
 
     /// Whether a store understands messages about safe timestamps.

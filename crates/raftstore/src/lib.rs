@@ -35,7 +35,7 @@ mod region;
 pub mod snapshot;
 mod store;
 
-pub use checksum::Checksum;
+pub use checksum::{Checksum, ChecksumFilter};
 pub use config::{Config, ConfigError, SlowLog, SnapshotTables};
 pub use effect::{
     Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, EntriesTask, Observation,

@@ -13,6 +13,7 @@ fn publication(leads: bool, readable: bool, term: u64) -> Publication {
         peers: vec![peer],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     };
     Publication { region: Arc::new(region), term, leader: Some(peer), readable, leads }

@@ -12,6 +12,7 @@ fn region(stores: &[u64], conf_version: u64) -> Region {
         peers: stores.iter().map(|store| Peer { id: PeerId(2000 + store), store: StoreId(*store) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

@@ -96,6 +96,10 @@ pub struct Region {
     pub space: Space,
     /// Its part in merges.
     pub merges: Merges,
+    /// Versions of its data that no read at or above this timestamp needs may be gone, on any replica, and no later
+    /// command depends on them. What a version is, the layers above know. Never goes back; a split hands it on, and a
+    /// merge keeps the higher one.
+    pub gc_safe_point: u64,
 }
 
 impl Region {

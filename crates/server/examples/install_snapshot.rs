@@ -67,6 +67,7 @@ fn region() -> Region {
         peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

@@ -17,6 +17,7 @@ pub mod kv;
 pub mod node;
 pub mod pd;
 pub mod planted;
+pub mod resolver;
 pub mod stopped;
 pub mod stopping;
 pub mod telemetry;

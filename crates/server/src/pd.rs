@@ -12,8 +12,8 @@
 use crate::api::{Node, Reachability, RetryBudget};
 use crate::driver::NodeError;
 use kontiki_placement::{
-    self as placement, AllStores, AllocateIds, ClusterInfo, Command, GcSafePoint, Outcome, Refusal, RefusalCode,
-    StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
+    self as placement, AllStores, AllocateIds, ClusterInfo, Command, Outcome, Refusal, RefusalCode, StoreById,
+    StoreInfo, Timestamps,
 };
 use kontiki_proto::{metapb, pdpb};
 use kontiki_raftstore::StoreId;
@@ -81,6 +81,7 @@ macro_rules! expect {
 }
 
 mod etcd;
+mod gc;
 mod keyspaces;
 mod pages;
 mod regions;
@@ -214,27 +215,6 @@ impl<N: Node> Pd<N> {
         let lost = self.node.lost_stores();
         let stores = list.stores.iter().map(|store| wire_store(store, &lost)).collect();
         Ok(pdpb::GetAllStoresResponse { header: self.header(), stores })
-    }
-
-    /// GetGCSafePoint.
-    pub async fn get_gc_safe_point(
-        &self,
-        request: pdpb::GetGcSafePointRequest,
-    ) -> Result<pdpb::GetGcSafePointResponse> {
-        self.check(&request.header)?;
-        let point = expect!(self.demand(Command::GcSafePoint(GcSafePoint {})).await?, SafePoint)?;
-        Ok(pdpb::GetGcSafePointResponse { header: self.header(), safe_point: point.safe_point })
-    }
-
-    /// UpdateGCSafePoint: never backwards.
-    pub async fn update_gc_safe_point(
-        &self,
-        request: pdpb::UpdateGcSafePointRequest,
-    ) -> Result<pdpb::UpdateGcSafePointResponse> {
-        self.check(&request.header)?;
-        let update = UpdateGcSafePoint { safe_point: request.safe_point };
-        let point = expect!(self.demand(Command::UpdateGcSafePoint(update)).await?, SafePoint)?;
-        Ok(pdpb::UpdateGcSafePointResponse { header: self.header(), new_safe_point: point.safe_point })
     }
 }
 

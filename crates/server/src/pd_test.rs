@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::kv::fake::{CLUSTER, FakeNode};
-use kontiki_placement::{IdsGranted, Response, SafePoint, Store, StoreList, TimestampsGranted};
+use kontiki_placement::{
+    GcBarrierChanged, GcPoints, IdsGranted, Response, SafePoint, SafePointMoved, ServiceSafePoint, Store, StoreList,
+    TimestampsGranted,
+};
 use kontiki_raftstore::StoreId;
 use std::sync::Arc;
 
@@ -72,6 +75,48 @@ async fn a_timestamp_is_the_last_of_its_batch_and_echoes_the_count() {
     assert_eq!(answer.timestamp.map(|ts| (ts.physical, ts.logical, ts.suffix_bits)), Some((1000, 64, 0)));
     let asked = node.state.lock().placement_requests.remove(0);
     assert_eq!(asked.command, Some(Command::Timestamps(Timestamps { count: 64 })));
+}
+
+#[tokio::test]
+async fn safe_points_and_barriers_are_passed_on() {
+    let barrier = placement::GcBarrier { name: "backup".into(), ts: 7, ttl_seconds: 60 };
+    let points = GcPoints { gc_safe_point: 5, txn_safe_point: 6, barriers: vec![barrier.clone()] };
+    let (node, pd) = answering([
+        Outcome::GcPoints(points.clone()),
+        Outcome::GcPoints(points.clone()),
+        Outcome::GcPoints(points),
+        Outcome::SafePointMoved(SafePointMoved { old: 1, new: 7, blocker: "backup".into() }),
+        Outcome::SafePointMoved(SafePointMoved { old: 5, new: 6, blocker: String::new() }),
+        Outcome::ServiceSafePoint(ServiceSafePoint { service: "x".into(), ttl_seconds: 9, min_safe_point: 6 }),
+        Outcome::GcBarrier(GcBarrierChanged { barrier: Some(barrier) }),
+        Outcome::GcBarrier(GcBarrierChanged { barrier: None }),
+    ]);
+    let state = pd.get_gc_state(Default::default()).await.unwrap().gc_state.unwrap();
+    assert_eq!((state.gc_safe_point, state.txn_safe_point, state.is_keyspace_level_gc), (5, 6, false));
+    assert_eq!(state.keyspace_scope.unwrap().keyspace_id, u32::MAX);
+    let info = pdpb::GcBarrierInfo { barrier_id: "backup".into(), barrier_ts: 7, ttl_seconds: 60 };
+    assert_eq!(state.gc_barriers, [info.clone()]);
+    let without = pdpb::GetGcStateRequest { exclude_gc_barriers: true, ..Default::default() };
+    assert_eq!(pd.get_gc_state(without).await.unwrap().gc_state.unwrap().gc_barriers, []);
+    assert_eq!(pd.get_all_keyspaces_gc_states(Default::default()).await.unwrap().gc_states.len(), 1);
+    let advance = pdpb::AdvanceTxnSafePointRequest { target: 9, ..Default::default() };
+    let moved = pd.advance_txn_safe_point(advance).await.unwrap();
+    assert_eq!((moved.old_txn_safe_point, moved.new_txn_safe_point), (1, 7));
+    assert_eq!(moved.blocker_description, "backup");
+    let advance = pdpb::AdvanceGcSafePointRequest { target: 6, ..Default::default() };
+    let moved = pd.advance_gc_safe_point(advance).await.unwrap();
+    assert_eq!((moved.old_gc_safe_point, moved.new_gc_safe_point), (5, 6));
+    let service =
+        pdpb::UpdateServiceGcSafePointRequest { service_id: "x".into(), ttl: 9, safe_point: 6, ..Default::default() };
+    let lowest = pd.update_service_gc_safe_point(service).await.unwrap();
+    assert_eq!((&lowest.service_id[..], lowest.ttl, lowest.min_safe_point), (&b"x"[..], 9, 6));
+    let set = pdpb::SetGcBarrierRequest { barrier_id: "backup".into(), barrier_ts: 7, ..Default::default() };
+    assert_eq!(pd.set_gc_barrier(set).await.unwrap().new_barrier_info, Some(info));
+    assert_eq!(pd.delete_gc_barrier(Default::default()).await.unwrap().deleted_barrier_info, None);
+    let asked = node.state.lock().placement_requests.remove(3).command;
+    assert_eq!(asked, Some(Command::AdvanceTxnSafePoint(placement::AdvanceSafePoint { target: 9 })));
+    let wrong = pdpb::UpdateServiceGcSafePointRequest { service_id: vec![0xff].into(), ..Default::default() };
+    assert!(matches!(pd.update_service_gc_safe_point(wrong).await, Err(PdError::Invalid(_))));
 }
 
 #[tokio::test]

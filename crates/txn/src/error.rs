@@ -142,6 +142,17 @@ pub enum KeyError {
         /// From the holder of the key to the transaction that asked, each waiting for the next one.
         wait_chain: Vec<WaitFor>,
     },
+    /// Versions that a transaction of this age needs may be gone: begin again. Clients look for the first words.
+    #[error(
+        "GC life time is shorter than transaction duration, transaction starts at {start_ts}, GC safe point is \
+         {safe_point}"
+    )]
+    BelowSafePoint {
+        /// The transaction's start timestamp, or that of the read.
+        start_ts: TimeStamp,
+        /// Nothing below it is served.
+        safe_point: TimeStamp,
+    },
     /// The command can never succeed; the text says why.
     #[error("{0}")]
     Abort(String),

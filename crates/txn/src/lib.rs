@@ -11,6 +11,7 @@ mod assertion;
 mod concurrency;
 mod deadlock;
 mod error;
+mod gc;
 mod keys;
 mod latch;
 mod lock;
@@ -49,6 +50,7 @@ pub use assertion::{Assertion, AssertionLevel};
 pub use concurrency::ConcurrencyManager;
 pub use deadlock::{DeadlockDetector, EDGE_AGE_MAX, EDGES_MAX, LocalDetector, WaitGraph};
 pub use error::{ConflictReason, Failure, KeyError, StorageError, WaitFor};
+pub use gc::{GcError, GcPass, SafePoints, can_be_dead};
 pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_range, write_key};
 pub use kontiki_env::memcomparable::{
     boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,

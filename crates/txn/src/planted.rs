@@ -34,4 +34,8 @@ kontiki_env::planted_bugs! {
     MissMemoryLocks,
     /// The pessimistic locks of every second transaction get lost, and its prewrite does not notice.
     LosePessimisticLocks,
+    /// Garbage collection drops the version that a read at the safe point needs.
+    DropNeededVersion,
+    /// Reads below the safe point are served.
+    ReadBelowSafePoint,
 }

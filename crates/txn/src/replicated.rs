@@ -52,6 +52,13 @@ pub trait Replicated: Send + Sync + 'static {
         self.view(context)
     }
 
+    /// Versions that no read at or above this timestamp needs may be missing in the view ([`crate::GcPass`]). A write
+    /// that depends on the view is refused if its region's safe point was raised since.
+    fn gc_safe_point(&self, view: &Self::View) -> TimeStamp {
+        let _ = view; // Nothing is ever dropped.
+        TimeStamp::ZERO
+    }
+
     /// Makes the batch durable and visible, all or nothing. Resolves only when later views either hold the batch or
     /// never will: with an unknown outcome, not before the region has applied past the proposal or this node has
     /// lost leadership. The scheduler keeps latches until then.

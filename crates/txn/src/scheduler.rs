@@ -20,7 +20,8 @@ use crate::read;
 use crate::{
     BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, DeadlockDetector, Failure,
     Isolation, KeyError, LatchGuard, Latches, Lock, LockInfo, Pair, PessimisticRollback, ReadOptions, Replicated,
-    ResolveLock, Scan, ScanLock, SecondaryStatus, TXN_LOCK, TimeStamp, TxnHeartBeat, TxnStatus, Version, YieldPoint,
+    ResolveLock, Scan, ScanLock, SecondaryStatus, TXN_LOCK, TXN_WRITE, TimeStamp, TxnHeartBeat, TxnStatus, Version,
+    YieldPoint,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -168,7 +169,8 @@ impl<R: Replicated> Scheduler<R> {
 
     /// Rolls a transaction back on some keys.
     pub async fn batch_rollback(&self, context: &R::Context, command: BatchRollback) -> Outcome<(), R> {
-        self.run(context, command.keys.clone(), |view| action::batch_rollback(&command, view)).await
+        let start_ts = command.start_ts;
+        self.roll_back(context, command.keys.clone(), start_ts, |view| action::batch_rollback(&command, view)).await
     }
 
     /// Asks a primary for its transaction's outcome, and decides it if its time to live has ended.
@@ -176,7 +178,8 @@ impl<R: Replicated> Scheduler<R> {
         for ts in [command.start_ts, command.caller_start_ts, command.current_ts] {
             self.observe(ts).await?;
         }
-        self.run(context, vec![command.primary.clone()], |view| action::check_txn_status(&command, view)).await
+        let (keys, start_ts) = (vec![command.primary.clone()], command.start_ts);
+        self.roll_back(context, keys, start_ts, |view| action::check_txn_status(&command, view)).await
     }
 
     /// Carries out decided transactions: on the given keys, or on every lock of theirs in `region` (encoded keys). A
@@ -215,7 +218,8 @@ impl<R: Replicated> Scheduler<R> {
     /// Rolls back one key if its transaction's time to live has ended; returns the commit timestamp if it is committed,
     /// else 0.
     pub async fn cleanup(&self, context: &R::Context, command: Cleanup) -> Outcome<TimeStamp, R> {
-        self.run(context, vec![command.key.clone()], |view| action::cleanup(&command, view)).await
+        let (keys, start_ts) = (vec![command.key.clone()], command.start_ts);
+        self.roll_back(context, keys, start_ts, |view| action::cleanup(&command, view)).await
     }
 
     /// Prolongs a primary's lock; returns its time to live in milliseconds.
@@ -229,7 +233,8 @@ impl<R: Replicated> Scheduler<R> {
         context: &R::Context,
         command: CheckSecondaryLocks,
     ) -> Outcome<SecondaryStatus, R> {
-        self.run(context, command.keys.clone(), |view| action::check_secondary_locks(&command, view)).await
+        let (keys, start_ts) = (command.keys.clone(), command.start_ts);
+        self.roll_back(context, keys, start_ts, |view| action::check_secondary_locks(&command, view)).await
     }
 
     /// Removes pessimistic locks of a transaction, without a record.
@@ -249,6 +254,16 @@ impl<R: Replicated> Scheduler<R> {
             Isolation::Stale => self.replicated.view(context).await.map_err(Failure::Replicated),
             Isolation::Snapshot | Isolation::ReadCommitted => self.read_view(context, options.ts, check).await,
         }
+        .and_then(|view| self.not_below_safe_point(options.ts, view))
+    }
+
+    /// Refuses a transaction or a read that may need what the view has lost.
+    fn not_below_safe_point(&self, start_ts: TimeStamp, view: R::View) -> Outcome<R::View, R> {
+        let safe_point = self.replicated.gc_safe_point(&view);
+        if start_ts < safe_point && !planted::is_set(Bug::ReadBelowSafePoint) {
+            return Err(KeyError::BelowSafePoint { start_ts, safe_point }.into());
+        }
+        Ok(view)
     }
 
     /// A view for a read at `ts` that no lock in memory blocks.
@@ -271,17 +286,40 @@ impl<R: Replicated> Scheduler<R> {
         keys: Vec<Bytes>,
         action: impl FnOnce(&dyn View) -> ActionResult<T>,
     ) -> Outcome<T, R> {
-        let guard = self.latches.acquire(keys).await;
-        self.run_latched(context, Held { latches: guard, memory: None }, action).await
+        let held = Held { latches: self.latches.acquire(keys).await, memory: None };
+        self.run_latched(context, TimeStamp::MAX, held, action).await
     }
 
+    /// Runs an action that may roll the transaction `start_ts` back. Below the safe point it leaves no record of that:
+    /// no prewrite is accepted there any more, and a record that is written anew could be one that other replicas have
+    /// dropped together with the newer one that hides it.
+    async fn roll_back<T>(
+        &self,
+        context: &R::Context,
+        keys: Vec<Bytes>,
+        start_ts: TimeStamp,
+        action: impl FnOnce(&dyn View) -> ActionResult<T>,
+    ) -> Outcome<T, R> {
+        let held = Held { latches: self.latches.acquire(keys).await, memory: None };
+        let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+        let is_below = start_ts < self.replicated.gc_safe_point(&view);
+        let (answer, batch) = action(&view).map_err(Failure::lift)?;
+        drop(view);
+        let batch = if is_below { without_records(&batch) } else { batch };
+        self.write(context, batch, held).await?;
+        Ok(answer)
+    }
+
+    /// Runs an action of a transaction that begins to write: not below the safe point.
     async fn run_latched<T>(
         &self,
         context: &R::Context,
+        start_ts: TimeStamp,
         held: Held,
         action: impl FnOnce(&dyn View) -> ActionResult<T>,
     ) -> Outcome<T, R> {
         let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+        let view = self.not_below_safe_point(start_ts, view)?;
         let (answer, batch) = action(&view).map_err(Failure::lift)?;
         drop(view);
         self.write(context, batch, held).await?;
@@ -346,6 +384,22 @@ fn awaited(waits: &LockWaits, batch: &WriteBatch) -> Vec<(Vec<u8>, Option<TimeSt
         }
     }
     changes
+}
+
+/// A batch of an action that writes no commit records, without those of rollbacks.
+fn without_records(batch: &WriteBatch) -> WriteBatch {
+    let mut left = WriteBatch::new();
+    for op in batch.ops() {
+        match op {
+            BatchOp::Put { family: TXN_WRITE, .. } => {}
+            BatchOp::Put { family, key, value } => left.put(family, key, value),
+            BatchOp::Delete { family, key } => left.delete(family, key),
+            BatchOp::PutExpiring { .. } | BatchOp::DeleteRange { .. } => {
+                unreachable!("no action of a transaction writes these")
+            }
+        }
+    }
+    left
 }
 
 async fn locked_keys(

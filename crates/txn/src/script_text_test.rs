@@ -173,6 +173,7 @@ fn describe_error(error: &KeyError) -> String {
             (key, format!("deadlock: {} holds it, {steps}", ts(*waits_for)))
         }
         KeyError::TxnNotFound { primary, start_ts } => (primary, format!("transaction {} not found", ts(*start_ts))),
+        KeyError::BelowSafePoint { .. } => return error.to_string(),
         KeyError::Abort(text) => return text.clone(),
     };
     format!("key {}: {text}", key.escape_ascii())

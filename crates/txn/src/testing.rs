@@ -130,6 +130,10 @@ impl MapStore {
         Arc::make_mut(&mut self.map).insert((family, key.into()), Bytes::copy_from_slice(value));
     }
 
+    pub(crate) fn remove_raw(&mut self, family: Family, key: &Bytes) {
+        Arc::make_mut(&mut self.map).remove(&(family, key.clone()));
+    }
+
     /// The entries of a family.
     pub(crate) fn family(&self, family: Family) -> Vec<(Bytes, Bytes)> {
         let entries = self.map.iter().filter(|((of, _), _)| *of == family);

@@ -163,4 +163,47 @@ impl Pd for Node {
     ) -> Result<Response<SetExternalTimestampResponse>, Status> {
         unimplemented()
     }
+
+    async fn update_service_gc_safe_point(
+        &self,
+        _: Request<UpdateServiceGcSafePointRequest>,
+    ) -> Result<Response<UpdateServiceGcSafePointResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn get_gc_state(&self, _: Request<GetGcStateRequest>) -> Result<Response<GetGcStateResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn get_all_keyspaces_gc_states(
+        &self,
+        _: Request<GetAllKeyspacesGcStatesRequest>,
+    ) -> Result<Response<GetAllKeyspacesGcStatesResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn advance_txn_safe_point(
+        &self,
+        _: Request<AdvanceTxnSafePointRequest>,
+    ) -> Result<Response<AdvanceTxnSafePointResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn advance_gc_safe_point(
+        &self,
+        _: Request<AdvanceGcSafePointRequest>,
+    ) -> Result<Response<AdvanceGcSafePointResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn set_gc_barrier(&self, _: Request<SetGcBarrierRequest>) -> Result<Response<SetGcBarrierResponse>, Status> {
+        unimplemented()
+    }
+
+    async fn delete_gc_barrier(
+        &self,
+        _: Request<DeleteGcBarrierRequest>,
+    ) -> Result<Response<DeleteGcBarrierResponse>, Status> {
+        unimplemented()
+    }
 }

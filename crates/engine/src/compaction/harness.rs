@@ -108,6 +108,7 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<CompactionCont
         table_options: sizes.table.clone(),
         families: Arc::default(),
         options: sizes.compaction.clone(),
+        filter: None,
         state: Arc::default(),
         stop: Arc::default(),
     })

@@ -22,6 +22,8 @@ pub struct LevelWork {
     pub versions_read: u64,
     /// Versions that were not written again.
     pub versions_dropped: u64,
+    /// Versions that the layer above did not need, counted when they were dropped or became tombstones.
+    pub versions_filtered: u64,
     /// Time spent, in microseconds; of several threads together.
     pub busy_us: u64,
 }

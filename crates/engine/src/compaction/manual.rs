@@ -24,7 +24,8 @@ pub fn compact_all(context: &CompactionContext, family: Family) -> Result<()> {
 }
 
 /// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are
-/// there already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions
+/// there already and hold tombstones, expired values, or anything that a range tombstone hides, or may hold what the
+/// layer above drops. Other compactions
 /// continue at the same time, and so do flushes: tables that hold only what was flushed after the call began are left
 /// alone, so that it ends however fast others write. Errors: `InvalidArgument` for an unknown family; after an error
 /// part of the work is done.
@@ -128,11 +129,12 @@ fn next(
             return Some(Plan { change, ..plan });
         }
     }
+    let is_filtered = context.is_filtered(family);
     let dead = |table: &Arc<Table>| {
         let (meta, facts) = (table.meta(), table.facts());
         touches(table)
             && meta.number < before
-            && (meta.tombstones > 0 || facts.first_expires_at_ms <= now_ms || levels.is_under_any(table))
+            && (is_filtered || meta.tombstones > 0 || facts.first_expires_at_ms <= now_ms || levels.is_under_any(table))
     };
     let inputs = neighbours(&levels.levels[last], dead);
     (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))

@@ -59,7 +59,9 @@ fn merge_into(
         "a plan is executed on the version that it was made for"
     );
     let mut cursor = input_cursor(context, plan, start, end)?;
-    let mut retention = VersionRetention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_reader());
+    let retention = VersionRetention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_reader());
+    // After the inputs are fixed: what the filter knows to be dead is dead in them.
+    let mut retention = retention.with_filter(context.filter_pass(plan.family));
     let mut below = Below::new(levels, plan);
     let mut read = 0u64;
     match start {
@@ -80,6 +82,7 @@ fn merge_into(
         outputs.take(decision, key, kind, stored)?;
         cursor.advance()?;
     }
+    context.state.stats.note(plan.to, |work| work.versions_filtered += retention.filtered());
     // Before the edit that takes them out.
     context.versions.horizon().note_dropped(retention.dropped_through());
     Ok(read)

@@ -51,7 +51,7 @@ pub use run::step;
 pub use state::CompactionState;
 pub use targets::Targets;
 
-use crate::types::{CompactionOptions, TableOptions};
+use crate::types::{CompactionOptions, FilterHandle, FilterPass, TableOptions};
 use crate::version::{TableCache, VersionSet};
 use crate::vlog::ValueLog;
 use crate::{Family, SequenceNumber};
@@ -76,6 +76,8 @@ pub struct CompactionContext {
     pub families: Arc<FamilyTable>,
     /// When to compact.
     pub options: CompactionOptions,
+    /// What the layer above drops.
+    pub filter: Option<FilterHandle>,
     /// What flush and compactions share; one for a database.
     pub state: Arc<CompactionState>,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
@@ -99,6 +101,16 @@ impl CompactionContext {
     /// The bytes that must be compacted for all levels to be within their targets.
     pub fn debt_bytes(&self) -> u64 {
         debt_bytes(&self.versions.current(), |family| self.options_of(family))
+    }
+
+    /// Begins a pass of the filter over a part of a family.
+    fn filter_pass(&self, family: Family) -> Option<Box<dyn FilterPass>> {
+        self.filter.as_ref().and_then(|filter| filter.0.begin(family))
+    }
+
+    /// Whether the layer above may drop entries of a family at any time.
+    fn is_filtered(&self, family: Family) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.0.filters(family))
     }
 
     /// Tombstones above it stay. Read after the inputs are fixed: a transaction that begins later, and a

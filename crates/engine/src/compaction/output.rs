@@ -90,7 +90,11 @@ impl<'a> Outputs<'a> {
         match decision {
             Decision::Keep => self.add(key, kind, stored),
             Decision::KeepAsDelete => self.add(key, Kind::Delete, &[]),
-            Decision::Hidden | Decision::Covered | Decision::Expired | Decision::SpentTombstone => Ok(()),
+            Decision::Hidden
+            | Decision::Covered
+            | Decision::Expired
+            | Decision::Filtered
+            | Decision::SpentTombstone => Ok(()),
         }
     }
 

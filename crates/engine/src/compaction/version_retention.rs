@@ -4,11 +4,14 @@
 //! is dropped too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can
 //! hold an older version that it would have to hide. Expired versions that must still hide something become tombstones.
 //!
+//! What the layer above does not need any more ([`FilterPass`]) is treated as if it had expired at this moment: it
+//! becomes a tombstone, or is dropped where a tombstone would be. So an older version of the key never comes back.
+//!
 //! A tombstone above the number of the oldest reader, a transaction or a snapshot, is kept: such a reader may check
 //! whether its key was written since (`version/horizon.rs`).
 
 use crate::planted::{self, Bug};
-use crate::types::{Decoded, KeyRef, Kind};
+use crate::types::{Content, Decoded, FilterPass, KeyRef, Kind};
 use crate::version::{RangeTombstones, Span};
 use crate::{Error, Result, SequenceNumber};
 
@@ -17,7 +20,7 @@ use crate::{Error, Result, SequenceNumber};
 pub enum Decision {
     /// It is written to the output.
     Keep,
-    /// It has expired, and is written to the output as a tombstone.
+    /// It has expired, or is not needed above, and is written to the output as a tombstone.
     KeepAsDelete,
     /// A newer version hides it.
     Hidden,
@@ -25,6 +28,8 @@ pub enum Decision {
     Covered,
     /// It has expired, and there is nothing left for it to hide.
     Expired,
+    /// The layer above does not need it, and there is nothing left for it to hide.
+    Filtered,
     /// A tombstone with nothing left to hide.
     SpentTombstone,
 }
@@ -38,6 +43,9 @@ pub struct VersionRetention<'a> {
     now_ms: u64,
     /// Tombstones above it stay.
     oldest_reader: SequenceNumber,
+    filter: Option<Box<dyn FilterPass>>,
+    /// Versions that the filter did not need.
+    filtered: u64,
     user_key: Vec<u8>,
     /// Of the last version; 0 before the first.
     sequence: SequenceNumber,
@@ -54,10 +62,22 @@ impl<'a> VersionRetention<'a> {
             span: None,
             now_ms,
             oldest_reader,
+            filter: None,
+            filtered: 0,
             user_key: Vec::new(),
             sequence: 0,
             dropped_through: 0,
         }
+    }
+
+    /// The layer above is asked, too.
+    pub fn with_filter(self, filter: Option<Box<dyn FilterPass>>) -> VersionRetention<'a> {
+        VersionRetention { filter, ..self }
+    }
+
+    /// Versions so far that the layer above did not need.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// Decides about one version. `is_bottom` returns whether no deeper level can hold the key; it is called for
@@ -83,7 +103,8 @@ impl<'a> VersionRetention<'a> {
             return Ok(Decision::Covered);
         }
         let expired = kind.expires() && self.has_expired(kind, stored)?;
-        if !expired && !kind.is_delete() {
+        let filtered = !expired && !kind.is_delete() && self.is_filtered(kind, stored)?;
+        if !expired && !filtered && !kind.is_delete() {
             return Ok(Decision::Keep);
         }
         let early = planted::is_set(Bug::DropTombstonesEarly);
@@ -91,7 +112,9 @@ impl<'a> VersionRetention<'a> {
         if spent {
             self.dropped_through = self.dropped_through.max(key.sequence);
         }
-        Ok(match (expired, spent) {
+        self.filtered += u64::from(filtered);
+        Ok(match (expired || filtered, spent) {
+            (true, true) if filtered => Decision::Filtered,
             (true, true) => Decision::Expired,
             (true, false) => Decision::KeepAsDelete,
             (false, true) => Decision::SpentTombstone,
@@ -112,6 +135,17 @@ impl<'a> VersionRetention<'a> {
         match &self.span {
             Some(span) if span.contains(&self.user_key) => span.sequence,
             _ => self.span.insert(self.ranges.span(&self.user_key)).sequence,
+        }
+    }
+
+    /// Whether the layer above does not need the version of the current key.
+    fn is_filtered(&mut self, kind: Kind, stored: &[u8]) -> Result<bool> {
+        let Some(filter) = &mut self.filter else { return Ok(false) };
+        let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
+        match Decoded::new(kind, stored).map_err(malformed)?.content {
+            Content::Value(value) => filter.drops(&self.user_key, Some(value)),
+            Content::Pointer(_) => filter.drops(&self.user_key, None),
+            Content::Deleted => Ok(false),
         }
     }
 

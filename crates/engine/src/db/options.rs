@@ -2,7 +2,7 @@
 
 use crate::hot::HotKeyOptions;
 use crate::measure::SAMPLE_ONE_IN_DEFAULT;
-use crate::types::{CompactionOptions, LEVEL_COUNT, TableOptions};
+use crate::types::{CompactionOptions, FilterHandle, LEVEL_COUNT, TableOptions};
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -91,6 +91,8 @@ pub struct Options {
     pub table: TableOptions,
     /// When and how tables are merged.
     pub compaction: CompactionOptions,
+    /// What is dropped then because the layer above does not need it any more. Default: nothing.
+    pub compaction_filter: Option<FilterHandle>,
 }
 
 impl Default for Options {
@@ -121,6 +123,7 @@ impl Default for Options {
             hot_keys: HotKeyOptions::default(),
             table: TableOptions::default(),
             compaction: CompactionOptions::default(),
+            compaction_filter: None,
         }
     }
 }

@@ -129,6 +129,8 @@ impl Stats {
         subsystem.labelled(kind, "compaction_read", Bytes, help, work(&|level| level.read_bytes.into()));
         let help = "Versions that compactions into the level dropped";
         subsystem.labelled(kind, "versions_dropped", No, help, work(&|level| level.versions_dropped.into()));
+        let help = "Versions that compactions into the level dropped because the layer above did not need them";
+        subsystem.labelled(kind, "versions_filtered", No, help, work(&|level| level.versions_filtered.into()));
         let help = "Time of all threads spent on flush or compaction into the level";
         subsystem.labelled(kind, "busy", Seconds, help, work(&|level| seconds(level.busy_us).into()));
     }

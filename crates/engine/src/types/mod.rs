@@ -3,6 +3,7 @@
 
 mod batch;
 mod commit;
+mod compaction_filter;
 mod compaction_options;
 mod cursor;
 mod error;
@@ -18,6 +19,7 @@ pub use batch::{BatchOp, WriteBatch};
 pub use commit::{
     Commit, Durability, Precondition, StreamContents, StreamHead, StreamId, StreamOp, StreamVisitor, Unchanged,
 };
+pub use compaction_filter::{CompactionFilter, FilterHandle, FilterPass};
 pub(crate) use compaction_options::RATIO_MIN;
 pub use compaction_options::{CompactionOptions, LEVEL_COUNT};
 pub use cursor::{Cursor, SEEK_STEPS};

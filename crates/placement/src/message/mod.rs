@@ -13,12 +13,13 @@ pub use keyspace::{
     CreateKeyspace, ExternalTimestamp, ExternalTimestampSet, Keyspace, KeyspaceByName, KeyspaceList, KeyspaceState,
     Keyspaces, SetExternalTimestamp, SetKeyspaceState,
 };
-pub use model::{Epoch, Peer, PeerRole, Region, RegionInfo, Store, StoreInfo, StoreStats};
+pub use model::{Epoch, GcBarrier, Peer, PeerRole, Region, RegionInfo, Store, StoreInfo, StoreStats};
 pub use request::{
-    AllStores, AllocateIds, Cluster, Command, GcSafePoint, PreviousRegion, RegionById, RegionByKey, RegionHeartbeat,
-    Request, ScanRegions, StoreById, StoreHeartbeat, Timestamps, UpdateGcSafePoint,
+    AdvanceSafePoint, AllStores, AllocateIds, Cluster, Command, DeleteGcBarrier, GcSafePoint, GcState, PreviousRegion,
+    RegionById, RegionByKey, RegionHeartbeat, Request, ScanRegions, StoreById, StoreHeartbeat, Timestamps,
+    UpdateGcSafePoint, UpdateServiceSafePoint,
 };
 pub use response::{
-    Accepted, ClusterInfo, IdsGranted, LOGICAL_BITS, Outcome, Refusal, RefusalCode, RegionList, Response, SafePoint,
-    StoreList, TimestampsGranted,
+    Accepted, ClusterInfo, GcBarrierChanged, GcPoints, IdsGranted, LOGICAL_BITS, Outcome, Refusal, RefusalCode,
+    RegionList, Response, SafePoint, SafePointMoved, ServiceSafePoint, StoreList, TimestampsGranted,
 };

@@ -154,3 +154,17 @@ pub struct StoreInfo {
     #[prost(uint64, optional, tag = "3")]
     pub silent_ms: Option<u64>,
 }
+
+/// What holds the transaction safe point back.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct GcBarrier {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The transaction safe point does not pass this timestamp.
+    #[prost(uint64, tag = "2")]
+    pub ts: u64,
+    /// Seconds until it expires; [`crate::GC_BARRIER_TTL_FOREVER`]: never.
+    #[prost(int64, tag = "3")]
+    pub ttl_seconds: i64,
+}

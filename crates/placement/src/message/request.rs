@@ -1,8 +1,8 @@
 //! Requests to placement.
 
 use super::{
-    CreateKeyspace, ExternalTimestamp, KeyspaceByName, Keyspaces, Peer, Region, SetExternalTimestamp, SetKeyspaceState,
-    Store, StoreStats,
+    CreateKeyspace, ExternalTimestamp, GcBarrier, KeyspaceByName, Keyspaces, Peer, Region, SetExternalTimestamp,
+    SetKeyspaceState, Store, StoreStats,
 };
 
 /// A request. Build it from a command: `Request::from(Command::AllStores(AllStores {}))`.
@@ -73,6 +73,24 @@ pub enum Command {
     /// Moves the external timestamp forward.
     #[prost(message, tag = "25")]
     SetExternalTimestamp(SetExternalTimestamp),
+    /// The safe points and barriers of garbage collection.
+    #[prost(message, tag = "30")]
+    GcState(GcState),
+    /// Sets, moves or removes what holds the safe points back for a service.
+    #[prost(message, tag = "31")]
+    UpdateServiceSafePoint(UpdateServiceSafePoint),
+    /// Moves the transaction safe point forward.
+    #[prost(message, tag = "32")]
+    AdvanceTxnSafePoint(AdvanceSafePoint),
+    /// Moves the safe point of garbage collection up to the transaction safe point.
+    #[prost(message, tag = "33")]
+    AdvanceGcSafePoint(AdvanceSafePoint),
+    /// Sets or moves a barrier.
+    #[prost(message, tag = "34")]
+    SetGcBarrier(GcBarrier),
+    /// Removes a barrier.
+    #[prost(message, tag = "35")]
+    DeleteGcBarrier(DeleteGcBarrier),
 }
 
 impl From<Command> for Request {
@@ -189,8 +207,8 @@ pub struct AllStores {}
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct GcSafePoint {}
 
-/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint` with the greater of the old and the asked one, once
-/// that is durable.
+/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint`, once that is durable: the greater of the old one, and
+/// of what was asked for as far as no barrier holds it back.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct UpdateGcSafePoint {
     /// The new safe point, a timestamp.
@@ -201,3 +219,38 @@ pub struct UpdateGcSafePoint {
 /// See [`Command::Cluster`]; answered by `ClusterInfo`.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Cluster {}
+
+/// See [`Command::GcState`]; answered by `GcPoints`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct GcState {}
+
+/// See [`Command::UpdateServiceSafePoint`]; answered by `ServiceSafePoint`, once the change is durable.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UpdateServiceSafePoint {
+    /// The service's name. [`crate::GC_WORKER`] moves the transaction safe point.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// For so many seconds; 0 or less removes it, [`crate::GC_BARRIER_TTL_FOREVER`] never expires.
+    #[prost(int64, tag = "2")]
+    pub ttl_seconds: i64,
+    /// The oldest timestamp that the service still reads at. One below the transaction safe point changes nothing.
+    #[prost(uint64, tag = "3")]
+    pub safe_point: u64,
+}
+
+/// See [`Command::AdvanceTxnSafePoint`] and [`Command::AdvanceGcSafePoint`]; answered by `SafePointMoved`, once that is
+/// durable.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AdvanceSafePoint {
+    /// Where it should be, a timestamp at or above where it is.
+    #[prost(uint64, tag = "1")]
+    pub target: u64,
+}
+
+/// See [`Command::DeleteGcBarrier`]; answered by `GcBarrier`, with what the barrier was if there was one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DeleteGcBarrier {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}

@@ -1,13 +1,13 @@
 //! Answers of placement.
 
-use super::{ExternalTimestampSet, Keyspace, KeyspaceList, RegionInfo, StoreInfo};
+use super::{ExternalTimestampSet, GcBarrier, Keyspace, KeyspaceList, RegionInfo, StoreInfo};
 use std::fmt;
 
 /// An answer.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {
     /// What came of the request; `None` only if the sender knows outcomes that we do not.
-    #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
+    #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 30, 31, 32, 33")]
     pub outcome: Option<Outcome>,
 }
 
@@ -76,6 +76,18 @@ pub enum Outcome {
     /// To `ExternalTimestamp` and `SetExternalTimestamp`.
     #[prost(message, tag = "22")]
     ExternalTimestamp(ExternalTimestampSet),
+    /// To `GcState`.
+    #[prost(message, tag = "30")]
+    GcPoints(GcPoints),
+    /// To `AdvanceTxnSafePoint` and `AdvanceGcSafePoint`.
+    #[prost(message, tag = "31")]
+    SafePointMoved(SafePointMoved),
+    /// To `UpdateServiceSafePoint`.
+    #[prost(message, tag = "32")]
+    ServiceSafePoint(ServiceSafePoint),
+    /// To `SetGcBarrier` and `DeleteGcBarrier`.
+    #[prost(message, tag = "33")]
+    GcBarrier(GcBarrierChanged),
 }
 
 /// Why nothing was done, classified by what the caller can do about it.
@@ -220,4 +232,54 @@ pub struct ClusterInfo {
     /// Number of stores.
     #[prost(uint64, tag = "5")]
     pub store_count: u64,
+}
+
+/// The safe points of garbage collection and what holds them back.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct GcPoints {
+    /// Versions that no read at or above it needs may be dropped; reads below it are refused.
+    #[prost(uint64, tag = "1")]
+    pub gc_safe_point: u64,
+    /// Transactions that started below it may not go on; at or above the GC safe point.
+    #[prost(uint64, tag = "2")]
+    pub txn_safe_point: u64,
+    /// What holds the transaction safe point back, service safe points included, in the order of their names.
+    #[prost(message, repeated, tag = "3")]
+    pub barriers: Vec<GcBarrier>,
+}
+
+/// A safe point was moved.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SafePointMoved {
+    /// Where it was.
+    #[prost(uint64, tag = "1")]
+    pub old: u64,
+    /// Where it is.
+    #[prost(uint64, tag = "2")]
+    pub new: u64,
+    /// What holds it back below the target, in words; empty if nothing does.
+    #[prost(string, tag = "3")]
+    pub blocker: String,
+}
+
+/// The lowest of all service safe points.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ServiceSafePoint {
+    /// The service that has it.
+    #[prost(string, tag = "1")]
+    pub service: String,
+    /// Seconds until that expires; [`crate::GC_BARRIER_TTL_FOREVER`]: never.
+    #[prost(int64, tag = "2")]
+    pub ttl_seconds: i64,
+    /// The lowest one. Above what a service has asked for: it asked too late, and is not protected.
+    #[prost(uint64, tag = "3")]
+    pub min_safe_point: u64,
+}
+
+/// A barrier after it was set, or before it was removed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct GcBarrierChanged {
+    /// `None`: there was none.
+    #[prost(message, optional, tag = "1")]
+    pub barrier: Option<GcBarrier>,
 }

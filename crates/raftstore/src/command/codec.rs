@@ -24,6 +24,7 @@
 //! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
 //! | 7 | unsafe recovery | its number (varint), number of lost stores (varint), each store (varint), ascending |
 //! | 8 | unsafe recovery that names learners | as 7, then their number (varint, not 0); of each, ascending: region, store (varints) |
+//! | 20 | GC safe point | timestamp (8 bytes LE) |
 //!
 //! A membership change is an entry of the raft crate's kind 1, or 2 if it is a joint one, whose data are the crate's
 //! own encoding. Its context is `1`, `epoch`, kind (1 byte), arguments:
@@ -67,6 +68,7 @@ const KIND_COMPUTE_CHECKSUM: u8 = 5;
 const KIND_VERIFY_CHECKSUM: u8 = 6;
 const KIND_RECOVER: u8 = 7;
 const KIND_RECOVER_FROM_LEARNERS: u8 = 8;
+const KIND_GC_SAFE_POINT: u8 = 20;
 
 const FORMAT_CHANGE: u8 = 1;
 const CHANGE_ADD: u8 = 1;
@@ -136,6 +138,10 @@ pub fn encode(families: &Families, command: Command) -> (Carrier, Bytes, Bytes) 
         Action::RollbackMerge => out.push(KIND_ROLLBACK_MERGE),
         Action::Recover(recovery) => {
             put_recovery(&mut out, &recovery);
+        }
+        Action::SetGcSafePoint(ts) => {
+            out.push(KIND_GC_SAFE_POINT);
+            put_u64(&mut out, ts);
         }
         Action::ComputeChecksum { expires_after_ms } => {
             out.push(KIND_COMPUTE_CHECKSUM);
@@ -341,6 +347,7 @@ fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {
         KIND_VERIFY_CHECKSUM => {
             Action::VerifyChecksum { index: get_varint(input).ok()?, checksum: get_u64(input).ok()? }
         }
+        KIND_GC_SAFE_POINT => Action::SetGcSafePoint(get_u64(input).ok()?),
         KIND_RECOVER => Action::Recover(get_recovery(input)?),
         KIND_RECOVER_FROM_LEARNERS => {
             let recovery = get_recovery(input)?;

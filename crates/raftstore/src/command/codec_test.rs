@@ -14,6 +14,7 @@ fn region() -> Region {
         peers: vec![Peer { id: PeerId(1), store: StoreId(1) }],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }
@@ -133,6 +134,7 @@ fn any_region() -> impl Strategy<Value = Region> {
             peers: peers.into_iter().map(|(id, store)| Peer { id: PeerId(id), store: StoreId(store) }).collect(),
             roles: Default::default(),
             merges: Default::default(),
+            gc_safe_point: 0,
             space: Space::Data,
         },
     )

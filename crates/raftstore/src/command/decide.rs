@@ -9,7 +9,7 @@
 //!
 //! | command | conf_version | version |
 //! |---|---|---|
-//! | write, checksum | 0 | 0 |
+//! | write, checksum, GC safe point | 0 | 0 |
 //! | membership change | 1 | 0 |
 //! | unsafe recovery | to above all before it (`crate::recovery`) | 0 |
 //! | split | 0 | the number of children; they begin with the same epoch |
@@ -66,6 +66,11 @@ pub enum Change {
         /// The source.
         region: Region,
     },
+    /// Versions below a timestamp may be dropped.
+    GcSafePoint {
+        /// The region.
+        region: Region,
+    },
     /// A checksum of the state as of this command is to be computed.
     ComputeChecksum {
         /// Over the keys that do not expire before.
@@ -105,7 +110,11 @@ pub fn decide(families: &Families, region: &Region, command: Command) -> Result<
     let Command { epoch, action } = command;
     let needs_members = !matches!(
         action,
-        Action::Write(_) | Action::RollbackMerge | Action::ComputeChecksum { .. } | Action::VerifyChecksum { .. }
+        Action::Write(_)
+            | Action::RollbackMerge
+            | Action::ComputeChecksum { .. }
+            | Action::VerifyChecksum { .. }
+            | Action::SetGcSafePoint(_)
     );
     if epoch.version != region.epoch.version || needs_members && epoch.conf_version != region.epoch.conf_version {
         return Err(Refusal::Stale);
@@ -125,6 +134,12 @@ pub fn decide(families: &Families, region: &Region, command: Command) -> Result<
         Action::Recover(recovery) => {
             let region = recovery.recovered(region).map_err(Refusal::Impossible)?;
             Ok(Change::Recovered { region })
+        }
+        Action::SetGcSafePoint(ts) if ts <= region.gc_safe_point => {
+            Err(Refusal::Impossible("the GC safe point of a region never goes back"))
+        }
+        Action::SetGcSafePoint(gc_safe_point) => {
+            Ok(Change::GcSafePoint { region: Region { gc_safe_point, ..region.clone() } })
         }
         Action::Split(children) => split::decide(region, &children),
         Action::PrepareMerge { target, replicated_index } => merge::prepare(region, &target, replicated_index),

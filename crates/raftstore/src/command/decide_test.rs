@@ -16,6 +16,7 @@ fn region() -> Region {
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }
@@ -211,7 +212,7 @@ fn action_of(step: &Step, regions: &[Region], next: &mut u64) -> (usize, Action)
     let at = which.index(regions.len());
     let region = &regions[at];
     *next += 1000;
-    let action = match kind % 8 {
+    let action = match kind % 9 {
         0 => write(families::DEFAULT, bytes),
         1 => Action::ChangeMembers(MemberChange::Add(Peer { id: PeerId(*next), store: StoreId(u64::from(*number)) })),
         2 => Action::ChangeMembers(MemberChange::Remove(region.peers[usize::from(*number) % region.peers.len()].id)),
@@ -228,6 +229,7 @@ fn action_of(step: &Step, regions: &[Region], next: &mut u64) -> (usize, Action)
             Action::PrepareMerge { target, replicated_index: 3 }
         }
         6 => Action::RollbackMerge,
+        7 => Action::SetGcSafePoint(u64::from(*number)),
         _ => {
             let mut sources = regions.iter().filter(|source| source.merging().is_some());
             commit_of(sources.find(|source| source.id != region.id).unwrap_or(region))
@@ -244,6 +246,11 @@ fn perform(regions: &mut Vec<Region>, at: usize, change: Change, action: &Action
     };
     match change {
         Change::Write(_) | Change::ComputeChecksum { .. } | Change::VerifyChecksum { .. } => {}
+        Change::GcSafePoint { region } => {
+            assert_eq!(grown(&region), (0, 0));
+            assert!(region.gc_safe_point > before.gc_safe_point, "it only grows");
+            regions[at] = region;
+        }
         Change::Recovered { .. } => panic!("no store is lost"),
         Change::Members { region, .. } => {
             assert_eq!(grown(&region), (1, 0));
@@ -252,6 +259,7 @@ fn perform(regions: &mut Vec<Region>, at: usize, change: Change, action: &Action
         Change::Split { region, children } => {
             assert_eq!(grown(&region), (0, children.len() as u64));
             assert!(children.iter().all(|child| child.epoch == region.epoch));
+            assert!(children.iter().all(|child| child.gc_safe_point == region.gc_safe_point), "each has the same data");
             regions[at] = region;
             regions.splice(at + 1..at + 1, children);
         }
@@ -268,6 +276,7 @@ fn perform(regions: &mut Vec<Region>, at: usize, change: Change, action: &Action
             let Action::CommitMerge { source, .. } = action else { panic!("only a commit ends a merge") };
             assert!(region.epoch.version > source.epoch.version && grown(&region).1 >= 1);
             assert_eq!(grown(&region).0, 0);
+            assert_eq!(region.gc_safe_point, before.gc_safe_point.max(source.gc_safe_point));
             regions[at] = region;
             let source = regions.iter().position(|other| other.id == source.id).expect("one of them");
             regions.remove(source);

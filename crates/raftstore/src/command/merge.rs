@@ -31,7 +31,9 @@ pub(super) fn commit(target: &Region, source: Region, prepared_index: u64) -> Re
     let version = target.epoch.version.max(source.epoch.version).checked_add(1);
     let version = version.ok_or(Refusal::Impossible("a version has no successor"))?;
     let merges = target.absorbing(&source, version);
-    let mut region = Region { epoch: Epoch { version, ..target.epoch }, merges, ..target.clone() };
+    // Reads below the source's are refused for all keys from now on, which costs some of them and is always right.
+    let gc_safe_point = target.gc_safe_point.max(source.gc_safe_point);
+    let mut region = Region { epoch: Epoch { version, ..target.epoch }, merges, gc_safe_point, ..target.clone() };
     if follows(&source, target) {
         region.end_key = source.end_key.clone();
     } else {

@@ -72,6 +72,8 @@ pub enum Action {
     /// The replicas on lost stores are members no more, if they were so many that those left are no majority. Proposed
     /// by a leader that was elected without them.
     Recover(Recovery),
+    /// From here on, no command depends on versions that reads at or above this timestamp do not need.
+    SetGcSafePoint(u64),
     /// Every replica compares its own result with that of the majority.
     VerifyChecksum {
         /// The index of the [`Action::ComputeChecksum`] entry.

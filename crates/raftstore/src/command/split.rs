@@ -27,6 +27,7 @@ pub(super) fn decide(region: &Region, children: &[SplitChild]) -> Result<Change,
             roles,
             space: region.space,
             merges: Merges::default(),
+            gc_safe_point: region.gc_safe_point,
         }
     });
     let made = made.collect();

@@ -175,6 +175,9 @@ pub struct StoreMessage {
     /// The sender's store takes part in safe timestamps.
     #[prost(bool, tag = "31")]
     pub knows_safe_ts: bool,
+    /// The sender's store executes the command that sets a region's GC safe point.
+    #[prost(bool, tag = "40")]
+    pub knows_gc: bool,
 }
 
 /// All that one store has to say to another about safe timestamps, at a time (`store/safe_ts.rs`).
@@ -291,6 +294,9 @@ pub struct RegionRecord {
     /// The regions that it took over, and those that these had taken over.
     #[prost(message, repeated, tag = "9")]
     pub absorbed: Vec<AbsorbedRecord>,
+    /// Versions below it may be gone.
+    #[prost(uint64, tag = "20")]
+    pub gc_safe_point: u64,
 }
 
 /// A merge that is prepared.
@@ -409,6 +415,7 @@ impl From<&Region> for RegionRecord {
                 };
                 region.merges.absorbed.iter().map(record).collect()
             },
+            gc_safe_point: region.gc_safe_point,
         }
     }
 }
@@ -446,6 +453,7 @@ impl RegionRecord {
             roles,
             space,
             merges: self.merges()?,
+            gc_safe_point: self.gc_safe_point,
         };
         let has = |votes: fn(PeerRole) -> bool| region.peers.iter().any(|peer| votes(region.role(peer.id)));
         if !has(PeerRole::votes_before) || !has(PeerRole::votes_after) {

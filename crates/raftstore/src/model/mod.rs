@@ -17,6 +17,7 @@ pub fn region(space: Space) -> Region {
         peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space,
     }
 }
@@ -31,6 +32,7 @@ pub fn region_of_three() -> Region {
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

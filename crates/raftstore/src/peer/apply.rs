@@ -138,6 +138,7 @@ impl Peer {
             }
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
             Ok(Change::ComputeChecksum { expires_after_ms }) => self.begin_checksum(entry.index, expires_after_ms, out),
+            Ok(Change::GcSafePoint { region }) => self.change_descriptor(entry.index, region, out),
             Ok(Change::VerifyChecksum { index, checksum }) => self.expect_checksum(index, checksum, out),
             Ok(Change::MergePrepared { region }) => self.prepare_merge(entry.index, region, out),
             Ok(Change::MergeCommitted { region, source, .. }) => self.commit_merge(entry.index, region, source, out),

@@ -106,6 +106,13 @@ impl Peer {
         if matches!(command.action, Action::ComputeChecksum { .. }) {
             self.check_may_begin(out)?;
         }
+        if matches!(command.action, Action::SetGcSafePoint(_)) {
+            self.check_versions(|store| out.leadership.knows_gc(store))?;
+            // What was handed over before it must not follow it in the log.
+            if self.has_queue() {
+                return Err(self.busy("writes wait to enter the log"));
+            }
+        }
         // By the descriptor that is handed out for apply: what is in the log behind it is decided when it is applied.
         command::decide(self.families, &self.members, command.clone()).map_err(|refusal| match refusal {
             Refusal::Impossible(why) => RegionError::Impossible { region, why },

@@ -22,6 +22,7 @@ fn region(id: u64) -> Region {
         peers: vec![Replica { id: PeerId(id), store: StoreId(1) }],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

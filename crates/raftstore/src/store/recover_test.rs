@@ -26,6 +26,7 @@ fn region(id: u64) -> Region {
         peers: (1..=3).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

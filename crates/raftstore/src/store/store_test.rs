@@ -19,6 +19,7 @@ fn region(id: u64, stores: u64) -> Region {
         peers: (1..=stores).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

@@ -71,6 +71,7 @@ pub fn region(stores: u64) -> Region {
         peers: (1..=stores).map(|store| Peer { id: PeerId(2000 + store), store: StoreId(store) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum Origin {
     Own,
     /// The next round of safe timestamps.
     SafeTs,
+    /// The GC safe point, for the regions of this node.
+    GcSafePoint,
     /// A split of this driver.
     Split(u64),
 }
@@ -218,6 +220,7 @@ impl Driver {
                 self.outbound.push(Outbound::Message { to: store, bytes });
             }
             (Origin::Split(split), response) => self.split_answered(split, response, now),
+            (Origin::GcSafePoint, response) => self.gc_answered(response),
             (Origin::SafeTs, response) => self.begin_safe_ts(response, now),
             (Origin::Own, _) => {}
         }

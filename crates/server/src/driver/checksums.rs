@@ -4,6 +4,7 @@
 //! would slow down everything else on this disk.
 
 use super::error::NoChecksum;
+use super::gc_filter::LiveEntries;
 use super::inbox::{Inbox, Input};
 use crate::families::FAMILIES;
 use kontiki_engine::{Db, Snapshot};
@@ -26,7 +27,7 @@ const WAITING_MAX: usize = 16;
 struct Waiting {
     region: RegionId,
     index: u64,
-    view: Snapshot,
+    view: Arc<Snapshot>,
     checksum: Checksum,
     /// On the monotonic clock: then the leader waits no more.
     deadline: Duration,
@@ -58,7 +59,7 @@ impl Checksums {
     /// Takes the view now, or says why there is no checksum.
     pub(super) fn begin(&self, task: ChecksumTask, now: Duration) -> Result<(), &'static str> {
         let (ChecksumTask { region, index, expires_after_ms }, deadline) = (task, now + self.time_max);
-        let view = self.db.snapshot();
+        let view = Arc::new(self.db.snapshot());
         // The clock is read after the view was taken, so the view's own time is not later.
         if expires_after_ms != 0 && self.env.clock.wall_ms() >= expires_after_ms {
             return Err("keys that count may have expired here: the clock of this store has passed the command's time");
@@ -69,7 +70,9 @@ impl Checksums {
         if waiting.len() >= WAITING_MAX {
             return Err("too many checksums wait");
         }
-        let (id, checksum) = (region.id, Checksum::new(&FAMILIES, region, expires_after_ms));
+        let live = LiveEntries::new(&region, view.clone());
+        let id = region.id;
+        let checksum = Checksum::new(&FAMILIES, region, expires_after_ms).of_those(Box::new(live));
         waiting.push_back(Waiting { region: id, index, view, checksum, deadline });
         drop(waiting);
         if let Some(task) = &self.task {
@@ -88,7 +91,7 @@ impl Checksums {
 /// Reads one part.
 fn advance(current: &mut Option<Waiting>, env: &Env, inbox: &Inbox) -> Progress {
     let Some(Waiting { region, index, view, checksum, deadline }) = current else { return Progress::Idle };
-    let result = match checksum.advance(view, PART_BYTES) {
+    let result = match checksum.advance(&**view, PART_BYTES) {
         Ok(None) if env.clock.monotonic() >= *deadline => Err(NoChecksum::Late),
         // In a stepped world only a wake counts, and time does not pass.
         Ok(None) if env.tasks.threaded() => return Progress::IdleFor(PAUSE),

@@ -105,6 +105,18 @@ pub struct Counters {
     pub safe_ts_lag_ms: Gauge,
     /// Locks that were read to find the oldest ones.
     pub safe_ts_locks_read: Counter,
+    /// The GC safe point that placement has last answered, a timestamp.
+    pub gc_safe_point: Gauge,
+    /// How far it is behind this node's clock, in milliseconds.
+    pub gc_safe_point_age_ms: Gauge,
+    /// Write records read to find dead ones.
+    pub gc_records_read: Counter,
+    /// Compactions of a region's part of this store because enough of its versions were dead.
+    pub gc_regions_collected: Counter,
+    /// Transactions of clients that had stopped, finished by this node.
+    pub locks_resolved: Counter,
+    /// Those that could not be finished at once; they are tried again.
+    pub locks_unresolved: Counter,
     /// Raft messages ignored because this node may not take part in consensus yet.
     pub messages_ignored: Counter,
     /// Raft messages refused because no correct peer sends them.

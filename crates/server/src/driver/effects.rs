@@ -232,6 +232,9 @@ impl Driver {
             (Pending::Merge(wanted), answer) => self.merge_prepared(wanted, answer),
             (Pending::Split(proposed), answer) => self.split_ended(proposed, answer, now),
             (Pending::Check { region, reply }, answer) => self.check_answered(region, reply, answer, now),
+            (Pending::GcSafePoint { region, safe_point }, answer) => {
+                self.gc_proposal_ended(region, safe_point, matches!(answer, Answer::Ok { .. }));
+            }
             (Pending::CallBarrier(call), answer) => {
                 self.call_barrier_ended(call, matches!(answer, Answer::Ok { .. }), now);
             }
@@ -274,6 +277,7 @@ impl Driver {
                 self.region_sizes.leads_no_more(region);
                 self.region_loads.leads_no_more(region);
                 self.checks.leads_no_more(region);
+                self.gc.leads_no_more(region);
                 if region == PLACEMENT_REGION {
                     self.placement.step_down();
                 }

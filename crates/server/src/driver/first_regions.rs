@@ -22,6 +22,7 @@ pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
         peers: placement_stores(config).map(|store| Peer { id: PeerId(id * 1_000 + store.0), store }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space,
     };
     vec![

@@ -3,7 +3,7 @@
 use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
 use super::error::NodeError;
-use super::inbox::{Inbox, Input, Reply, StoreChange};
+use super::inbox::{Bound, Inbox, Input, Reply, StoreChange};
 use super::lag_watch::LagReport;
 use super::membership::MembershipState;
 use super::served::{Sample, ServedTable};
@@ -141,6 +141,8 @@ pub struct RegionContext {
     pub epoch: Epoch,
     /// The term of the first view; 0 before it.
     term: Arc<AtomicU64>,
+    /// The GC safe point of the region in the last view.
+    gc_safe_point: Arc<AtomicU64>,
     /// It may be served by a replica that does not lead. Only for requests that write nothing.
     at_any_replica: bool,
     /// It reads what was committed at or below this timestamp, and no more.
@@ -152,7 +154,15 @@ pub struct RegionContext {
 impl RegionContext {
     /// A request to `region`, routed by `epoch`.
     pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
-        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false, stale_at: None, deadline: None }
+        RegionContext {
+            region,
+            epoch,
+            term: Arc::default(),
+            gc_safe_point: Arc::default(),
+            at_any_replica: false,
+            stale_at: None,
+            deadline: None,
+        }
     }
 
     /// The same, of a request that only reads, for a replica that may not lead.
@@ -190,8 +200,15 @@ impl RegionContext {
         Some(self.term.load(Ordering::SeqCst)).filter(|term| *term != 0)
     }
 
-    /// Binds the request to `term`; refused if it is bound to another.
-    fn bind(&self, term: u64) -> Result<(), RegionError> {
+    /// To what a view bound this request.
+    fn bound(&self) -> Option<Bound> {
+        let gc_safe_point = self.gc_safe_point.load(Ordering::SeqCst);
+        self.bound_term().map(|term| Bound { term, gc_safe_point })
+    }
+
+    /// Binds the request to the `term` of a view of `region`; refused if it is bound to another.
+    fn bind(&self, term: u64, region: &Region) -> Result<(), RegionError> {
+        self.gc_safe_point.store(region.gc_safe_point, Ordering::SeqCst);
         debug_assert!(term != 0, "0 is no leader's term");
         match self.term.compare_exchange(0, term, Ordering::SeqCst, Ordering::SeqCst) {
             Err(bound) if bound != term => Err(RegionError::StaleCommand),
@@ -328,8 +345,8 @@ impl NodeHandle {
             return Err(NodeError::DiskFull);
         }
         let (reply, answer) = Reply::new(shared.inbox.admit(batch.as_bytes().len())?);
-        let (region, epoch, term) = (context.region, context.epoch, context.bound_term());
-        shared.inbox.push(Input::Propose { region, epoch, term, batch, reply });
+        let (region, epoch, bound) = (context.region, context.epoch, context.bound());
+        shared.inbox.push(Input::Propose { region, epoch, bound, batch, reply });
         // The driver has ended: the proposal may have been sent before.
         answer.await.unwrap_or(Err(NodeError::Undetermined))
     }
@@ -351,7 +368,7 @@ impl NodeHandle {
         let clock = || shared.env.clock.monotonic();
         match shared.readers.read(context.region, context.epoch, clock, || shared.db.snapshot()) {
             Ok(Readable { view, region, term }) => {
-                context.bind(term)?;
+                context.bind(term, &region)?;
                 shared.counters.reads_lease.increment();
                 return Ok(RegionView { region, snapshot: view });
             }
@@ -371,7 +388,7 @@ impl NodeHandle {
         let Some(term) = term else {
             return Err(RegionError::NotLeader { region: region.id, leader }.into());
         };
-        context.bind(term)?;
+        context.bind(term, &region)?;
         // The range must still be the requested one: another leader may have accepted writes since the barrier.
         RegionError::check_epoch(&region, context.epoch)?;
         Ok(RegionView { region, snapshot })
@@ -752,6 +769,11 @@ impl kontiki_txn::Replicated for NodeHandle {
     fn leadership(&self, context: &RegionContext) -> Option<Leadership> {
         let (region, version) = (context.region.0, context.epoch.version);
         context.bound_term().map(|term| Leadership { region, term, version })
+    }
+
+    /// The descriptor was read after the view was taken: what is missing in the view is below its safe point.
+    fn gc_safe_point(&self, view: &RegionView) -> TimeStamp {
+        TimeStamp(view.region.gc_safe_point)
     }
 
     async fn timestamp(&self) -> Result<TimeStamp, NodeError> {

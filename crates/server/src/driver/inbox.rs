@@ -22,6 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// What a view was of: a proposal that depends on it is refused in any other leadership, and once versions that the
+/// view has may be missing elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub term: u64,
+    pub gc_safe_point: u64,
+}
+
 /// The maximum number of requests that wait for an answer. Each costs a few hundred bytes besides its batch.
 const REQUESTS_MAX: usize = 16 << 10;
 /// The maximum bytes of proposals that wait for an answer: the log, the messages and the memtable may hold twice as
@@ -65,7 +73,8 @@ pub(super) enum Input {
     Propose {
         region: RegionId,
         epoch: Epoch,
-        term: Option<u64>,
+        /// It depends on a view.
+        bound: Option<Bound>,
         batch: WriteBatch,
         reply: Reply<u64>,
     },

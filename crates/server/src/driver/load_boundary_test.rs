@@ -12,6 +12,7 @@ fn region(start_key: &[u8], end_key: &[u8]) -> Region {
         peers: Vec::new(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

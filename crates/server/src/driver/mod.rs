@@ -44,6 +44,9 @@ mod error;
 mod first_regions;
 mod flusher;
 mod formation;
+mod gc;
+mod gc_collector;
+mod gc_filter;
 mod hand_over;
 mod handle;
 mod heartbeat;
@@ -53,6 +56,7 @@ mod install;
 mod lag;
 mod lag_watch;
 mod lane;
+mod led_locks;
 mod load_boundary;
 mod load_windows;
 mod log_disk;
@@ -101,6 +105,9 @@ use checks::Checks;
 use checksums::Checksums;
 use flusher::Flusher;
 use formation::Formation;
+use gc::Gc;
+use gc_collector::GcCollector;
+use gc_filter::GcFilter;
 use handle::Shared;
 use heartbeat::Heartbeats;
 use inbox::{Input, LaneKind, Reply};
@@ -199,6 +206,11 @@ enum Pending {
         reply: Reply<Region>,
     },
     Merge(merge::Wanted),
+    /// The command that raises a region's GC safe point.
+    GcSafePoint {
+        region: RegionId,
+        safe_point: u64,
+    },
     /// The command that begins a check.
     Check {
         region: RegionId,
@@ -252,6 +264,9 @@ pub struct Driver {
     checks: Checks,
     checksums: Checksums,
     oldest_locks: OldestLocks,
+    gc: Gc,
+    gc_filter: Arc<GcFilter>,
+    gc_collector: GcCollector,
     /// Placement was asked for the timestamp of a round.
     asks_timestamp: bool,
     lag_watch: LagWatch,
@@ -340,15 +355,17 @@ impl Driver {
             let mut proposals = Vec::new();
             for input in inputs {
                 match input {
-                    Input::Propose { region, epoch, term, batch, reply } => {
-                        proposals.push((region, epoch, term, batch, reply));
+                    Input::Propose { region, epoch, bound, batch, reply } => {
+                        proposals.push((region, epoch, bound, batch, reply));
                     }
                     other => self.take(other, now),
                 }
             }
             self.perform_all(now);
-            for (region, epoch, term, batch, reply) in proposals {
-                if term.is_some() && term != self.shared.leader_terms.lock().get(&region).copied() {
+            for (region, epoch, bound, batch, reply) in proposals {
+                let term = bound.map(|bound| bound.term);
+                let is_outdated = bound.is_some_and(|bound| self.is_older_than_safe_point(region, bound.gc_safe_point));
+                if is_outdated || term.is_some() && term != self.shared.leader_terms.lock().get(&region).copied() {
                     self.shared.counters.proposals_refused.increment();
                     reply.send(Err(RegionError::StaleCommand.into()));
                     continue;
@@ -407,6 +424,7 @@ impl Driver {
         self.tend_checks(now);
         self.tend_lag(now);
         self.tend_safe_ts(now);
+        self.tend_gc(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.recover_regions(now);
             self.replace_lost_replicas(now);
@@ -548,6 +566,8 @@ impl Driver {
         self.surveys.stop();
         self.checksums.stop();
         self.oldest_locks.stop();
+        self.gc_collector.stop();
+        self.gc_filter.stop();
     }
 
     /// Stops the node cleanly: answers the waiting callers, then closes the engine.

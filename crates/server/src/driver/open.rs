@@ -10,6 +10,9 @@ use super::error::OpenError;
 use super::first_regions::placement_stores;
 use super::flusher::Flusher;
 use super::formation::Formation;
+use super::gc::Gc;
+use super::gc_collector::GcCollector;
+use super::gc_filter::GcFilter;
 use super::handle::Shared;
 use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
@@ -29,7 +32,7 @@ use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
 use crate::families::{FAMILIES, LOG_PLACE, served_families};
 use crate::planted::{self, Bug};
-use kontiki_engine::{Db, Durability, Options, Range, inspect};
+use kontiki_engine::{Db, Durability, FilterHandle, Options, Range, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
@@ -135,6 +138,7 @@ struct Opened {
     placement: PlacementConfig,
     db: Db,
     log: Arc<dyn RaftLog>,
+    gc_filter: Arc<GcFilter>,
     installer: Installer,
     replay_bytes_max: u64,
     /// Disk space that no snapshot gets.
@@ -159,6 +163,8 @@ fn open_engine(
     options.log_holder_warn_bytes = options.log_holder_warn_bytes.max(replay_bytes_max).min(1 << 40);
     inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
     inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
+    let gc_filter: Arc<GcFilter> = Arc::default();
+    options.compaction_filter = Some(FilterHandle(gc_filter.clone()));
     let tables = options.table.clone();
     let reserve_bytes = options.memtable_bytes.saturating_mul(RESERVED_MEMTABLES);
     let db = Db::open_in(env, &config.data_dir, options)?;
@@ -166,7 +172,7 @@ fn open_engine(
     let files = config.raft.log_files;
     let log = kontiki_raftlog::open(env, &config.data_dir, &db, LOG_PLACE, config.raft.log_choice, files)?;
     let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
-    Ok(Opened { raft, placement, db, log, installer, replay_bytes_max, reserve_bytes })
+    Ok(Opened { raft, placement, db, log, gc_filter, installer, replay_bytes_max, reserve_bytes })
 }
 
 /// What this node, as a leader, does about a transactional read of a follower: it takes it into account as if it served
@@ -235,7 +241,7 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let Opened { raft, placement, db, log, installer, replay_bytes_max, reserve_bytes } =
+        let Opened { raft, placement, db, log, gc_filter, installer, replay_bytes_max, reserve_bytes } =
             open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
@@ -252,6 +258,7 @@ impl Driver {
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);
         let shared = Arc::new(share(env, &config, (db.clone(), log.clone()), (inbox, counters, concurrency), parts));
+        gc_filter.start(shared.readers.clone(), db.clone());
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
@@ -259,6 +266,9 @@ impl Driver {
             checks: Checks::new(config.raft.consistency_check_interval, monotonic),
             checksums: Checksums::start(env, &db, &shared.inbox, check_time),
             oldest_locks: OldestLocks::start(env, &shared.inbox, &shared.counters),
+            gc: Gc::new(monotonic),
+            gc_collector: GcCollector::start(env, &db, &shared.readers, &shared.counters),
+            gc_filter,
             asks_timestamp: false,
             lag_watch,
             replay_bytes_max,

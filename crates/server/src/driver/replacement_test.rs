@@ -12,6 +12,7 @@ fn region(peers: &[(u64, u64)]) -> Region {
         peers: peers.iter().map(|(id, store)| Peer { id: PeerId(*id), store: StoreId(*store) }).collect(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     }
 }

@@ -115,10 +115,18 @@ impl NodeCollector {
             ("reads_replica", "Views served by replicas that do not lead", &c.reads_replica),
             ("reads_stale", "Views served by replicas for stale reads", &c.reads_stale),
             ("reads_stale_refused", "Stale reads refused because the replica was behind", &c.reads_stale_refused),
+            ("locks_resolved", "Transactions of clients that had stopped, finished here", &c.locks_resolved),
+            ("locks_unresolved", "Tries to finish such a transaction that failed", &c.locks_unresolved),
+            ("gc_records_read", "Write records read to find dead versions", &c.gc_records_read),
+            ("gc_regions_collected", "Compactions of a region because versions were dead", &c.gc_regions_collected),
             ("safe_ts_locks_read", "Locks read to advance the timestamps of stale reads", &c.safe_ts_locks_read),
         ] {
             count(encoder, name, help, counter.get())?;
         }
+        let safe_point = "The timestamp below which transactional reads are refused, as placement has last answered";
+        gauge(encoder, "gc_safe_point", safe_point, c.gc_safe_point.get())?;
+        let age = "How far the GC safe point is behind this node's clock; 0 as long as there is none";
+        gauge(encoder, "gc_safe_point_age_milliseconds", age, c.gc_safe_point_age_ms.get())?;
         let behind = "How far the regions that are read stale here are behind this node's clock, the last of them";
         gauge(encoder, "safe_ts_lag_milliseconds", behind, c.safe_ts_lag_ms.get())
     }

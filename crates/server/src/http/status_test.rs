@@ -11,6 +11,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         peers: vec![Peer { id: PeerId(2001), store: StoreId(1) }],
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     };
     let regions = vec![RegionStatus {

@@ -75,6 +75,7 @@ fn region(id: u64, start: Bytes, end: Bytes, space: Space) -> (RegionId, (Arc<Re
         peers,
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space,
     };
     (RegionId(id), (Arc::new(region), Some(peer_of(id, 1))))

@@ -18,6 +18,7 @@ use crate::grpc::{DebugService, RequestMetrics, Services, request_bytes_max, ret
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
+use crate::resolver::{Connections as StoreConnections, Resolver};
 use crate::stopping::{Stage, StopControl, Stopping};
 use crate::transport::{
     Identity, Links, NodeInbound, PeerService, Transport, TransportMetrics, TransportOptions, Versions,
@@ -189,6 +190,10 @@ impl Server {
             request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),
         };
         let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
+        let stores = StoreConnections::new(node.clone(), credentials.clone());
+        let rng = Rng::new(seed).child("resolver");
+        let resolver = Resolver::new(node.clone(), stores, rng);
+        requests.spawn(resolver.run(stop.stopping()));
         let (grpc, status) = protect([grpc, status], &connections, &config, credentials);
         let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stop.stopping()));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");

@@ -114,7 +114,8 @@ impl State {
             if index <= before {
                 self.note(format!("node {node} applies {index} after {before} in region {region}"));
             }
-            for op in pending.drain(..) {
+            let safe_point = gc_safe_point(view, region)?;
+            for op in pending.drain(..).filter(|op| stays(op.family(), op.key(), safe_point)) {
                 let (family, key) = (op.family(), op.key());
                 let old = match written.get(&(family, key)) {
                     Some(old) => *old,
@@ -156,6 +157,17 @@ impl State {
     }
 }
 
+fn gc_safe_point(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
+    Ok(meta::region(families::META, view, region)?.map_or(0, |region| region.gc_safe_point))
+}
+
+/// Whether an entry is on all replicas: versions at or below the safe point are dropped by each in its own time.
+fn stays(family: Family, key: &[u8], safe_point: u64) -> bool {
+    let is_version = family == families::TXN_WRITE || family == families::TXN_DEFAULT;
+    let ts = key.last_chunk::<8>().map_or(u64::MAX, |suffix| !u64::from_be_bytes(*suffix));
+    !is_version || ts > safe_point
+}
+
 /// The digest of a region's entries in a view, including its descriptor.
 fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
     let Some(descriptor) = meta::region(families::META, view, region)? else { return Ok(0) };
@@ -167,6 +179,9 @@ fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
         let range = Range::region(&descriptor.start_key, &descriptor.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         while let Some((key, value)) = entries.next().transpose()? {
+            if !stays(family, &key, descriptor.gc_safe_point) {
+                continue;
+            }
             digest = digest.wrapping_add(entry(family, &key, &value));
         }
     }

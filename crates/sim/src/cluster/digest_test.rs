@@ -19,6 +19,7 @@ fn replica(store: u64) -> Db {
         peers: [1, 2].map(|store| Peer { id: PeerId(2_000 + store), store: StoreId(store) }).to_vec(),
         roles: Default::default(),
         merges: Default::default(),
+        gc_safe_point: 0,
         space: Space::Data,
     };
     db.commit(Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: StoreId(store) }, &[region]))

@@ -20,12 +20,15 @@ impl<R: Replicated> Scheduler<R> {
     pub async fn prewrite(&self, context: &R::Context, command: Prewrite) -> Outcome<Prewritten, R> {
         let keys: Vec<Bytes> = command.mutations.iter().map(|mutation| mutation.key.clone()).collect();
         if !command.computes_commit_ts() {
-            return self.run(context, keys, |view| action::prewrite(&command, None, view)).await;
+            let held = Held { latches: self.latches.acquire(keys).await, memory: None };
+            let start_ts = command.start_ts;
+            return self.run_latched(context, start_ts, held, |view| action::prewrite(&command, None, view)).await;
         }
         self.sync_max_ts(context).await?;
         let latches = self.latches.acquire(keys).await;
         let (computed, memory) = self.enter_memory(&command).unzip();
-        self.run_latched(context, Held { latches, memory }, |view| action::prewrite(&command, computed, view)).await
+        let (held, start_ts) = (Held { latches, memory }, command.start_ts);
+        self.run_latched(context, start_ts, held, |view| action::prewrite(&command, computed, view)).await
     }
 
     /// Makes the greatest read timestamp cover what other nodes have served of the region.

@@ -88,6 +88,7 @@ impl<R: Replicated> Scheduler<R> {
             return Ok(Err(Blocked { key, holder: None, errors: Vec::new(), held }));
         }
         let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+        let view = self.not_below_safe_point(command.start_ts, view)?;
         match action::pessimistic_lock(command, &view).map_err(Failure::lift) {
             Ok((answer, batch)) => {
                 drop(view);

@@ -195,6 +195,7 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
         table_options: options.table.clone(),
         families: Arc::new(FamilyTable::new(options.families.iter().map(of_family).collect())),
         options: options.compaction.clone(),
+        filter: options.compaction_filter.clone(),
         state: Arc::new(compaction::CompactionState::new(options.compaction.bytes_per_second_max)),
         stop: Arc::new(AtomicBool::new(false)),
     };

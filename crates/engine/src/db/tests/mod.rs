@@ -11,6 +11,7 @@ mod dead;
 mod descriptors;
 mod families;
 mod faults;
+mod filter;
 mod full_disk;
 mod idle;
 mod ingest;

@@ -1,0 +1,136 @@
+//! Which entries of this store's tables no transaction needs any more: the engine asks when it merges tables.
+//!
+//! The safe point of a key is that of its region's descriptor, as far as two places agree on it:
+//! - *published* (`Readers`): from then on reads below it are refused here, so a view that was taken before a drop is
+//!   still served, and one that was taken after it is not, if it needs what was dropped;
+//! - *in tables*: a restart finds it. It could otherwise find data without versions that its descriptor still promises.
+
+use crate::families::META;
+use bytes::Bytes;
+use kontiki_engine::{CompactionFilter, Db, Direction, Entries, Family, FilterPass, Range, Result, Snapshot, View};
+use kontiki_raftstore::{ChecksumFilter, Readers, Region, RegionId, Space, meta};
+use kontiki_txn::{GcError, GcPass, SafePoints, TimeStamp, can_be_dead};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The filter in the engine's options. It drops nothing before [`GcFilter::start`] and after [`GcFilter::stop`].
+#[derive(Default)]
+pub(super) struct GcFilter {
+    /// Not in a cycle for ever: the engine owns the filter, and the driver ends it before it closes the engine.
+    source: Mutex<Option<(Arc<Readers>, Db)>>,
+}
+
+impl GcFilter {
+    pub(super) fn start(&self, readers: Arc<Readers>, db: Db) {
+        *self.source.lock() = Some((readers, db));
+    }
+
+    pub(super) fn stop(&self) {
+        *self.source.lock() = None;
+    }
+}
+
+/// The safe points below which this store may drop versions now.
+fn safe_points(readers: &Readers, db: &Db) -> SafePoints {
+    let published: Vec<_> = readers.regions().into_iter().map(|(region, _)| region).filter(|r| collects(r)).collect();
+    if published.is_empty() {
+        return SafePoints::default();
+    }
+    let flushed: BTreeMap<RegionId, u64> = match meta::regions(META, &*db.flushed_view()) {
+        Ok(regions) => regions.into_iter().map(|region| (region.id, region.gc_safe_point)).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the descriptors in tables cannot be read: no versions are dropped");
+            return SafePoints::default();
+        }
+    };
+    let of = |region: &Arc<Region>| {
+        let safe_point = flushed.get(&region.id).copied().unwrap_or(0).min(region.gc_safe_point);
+        (Range::region(&region.start_key, &region.end_key), TimeStamp(safe_point))
+    };
+    SafePoints::new(published.iter().map(of))
+}
+
+fn collects(region: &Region) -> bool {
+    region.space == Space::Data && region.gc_safe_point != 0
+}
+
+impl CompactionFilter for GcFilter {
+    fn filters(&self, family: Family) -> bool {
+        can_be_dead(family)
+    }
+
+    fn begin(&self, family: Family) -> Option<Box<dyn FilterPass>> {
+        if !can_be_dead(family) {
+            return None;
+        }
+        let (readers, db) = self.source.lock().clone()?;
+        let safe_points = safe_points(&readers, &db);
+        if safe_points.is_empty() {
+            return None;
+        }
+        Some(Box::new(Pass(GcPass::over_some(family, safe_points, db.snapshot()))))
+    }
+}
+
+struct Pass<V>(GcPass<V>);
+
+impl<V: View> FilterPass for Pass<V> {
+    fn drops(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
+        is_dead(&mut self.0, key, value)
+    }
+}
+
+/// What cannot be decoded stays: a read that needs it reports it.
+fn is_dead<V: View>(pass: &mut GcPass<V>, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
+    match pass.is_dead(key, value) {
+        Ok(dead) => Ok(dead),
+        Err(GcError::Storage(error)) => Err(error.0),
+        Err(error) => {
+            tracing::error!(%error, "garbage collection met a record that cannot be decoded, and keeps it");
+            Ok(false)
+        }
+    }
+}
+
+/// A view that several share.
+#[derive(Clone)]
+pub(super) struct SharedView(pub(super) Arc<Snapshot>);
+
+impl View for SharedView {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+        View::get(&*self.0, family, key)
+    }
+
+    fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>> {
+        View::entries(&*self.0, family, range, direction)
+    }
+}
+
+/// Leaves dead entries out of checksums: each replica drops them at its own time.
+pub(super) struct LiveEntries {
+    safe_points: SafePoints,
+    view: SharedView,
+    pass: Option<(Family, GcPass<SharedView>)>,
+}
+
+impl LiveEntries {
+    /// Of a region, as its descriptor says at the index of the checksum.
+    pub(super) fn new(region: &Region, view: Arc<Snapshot>) -> LiveEntries {
+        let range = Range::region(&region.start_key, &region.end_key);
+        let safe_points = SafePoints::new([(range, TimeStamp(region.gc_safe_point))]);
+        LiveEntries { safe_points, view: SharedView(view), pass: None }
+    }
+}
+
+impl ChecksumFilter for LiveEntries {
+    fn counts(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<bool> {
+        let (of, mut pass) = match self.pass.take() {
+            Some((of, pass)) if of == family => (of, pass),
+            _ => (family, GcPass::over_all(family, self.safe_points.clone(), self.view.clone())),
+        };
+        let dead = is_dead(&mut pass, key, Some(value));
+        self.pass = Some((of, pass));
+        Ok(!dead?)
+    }
+}
