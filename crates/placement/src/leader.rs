@@ -4,7 +4,6 @@
 //! no order beyond that of the log, and under load their number does not grow with the number of calls. A write that
 //! failed, or whose outcome is unknown, is repeated at the next tick, with values at or above the old ones.
 
-use crate::LOGICAL_BITS;
 use crate::call::{Answer, CallId};
 use crate::gc::Gc;
 use crate::ids::{ID_COUNT_MAX, Ids};

@@ -115,7 +115,7 @@ impl<R: Replicated> Scheduler<R> {
         latches: LatchGuard,
         action: impl FnOnce(&dyn View) -> kontiki_engine::Result<(T, WriteBatch)>,
     ) -> Outcome<T, R> {
-        self.run_latched(context, Held { latches, memory: None }, |view| Ok(action(view)?)).await
+        self.run_latched(context, TimeStamp::MAX, Held { latches, memory: None }, |view| Ok(action(view)?)).await
     }
 
     /// Reads a key. A lock that blocks the read is [`crate::KeyError::Locked`].

@@ -176,7 +176,7 @@ pub struct StoreMessage {
     #[prost(bool, tag = "31")]
     pub knows_safe_ts: bool,
     /// The sender's store executes the command that sets a region's GC safe point.
-    #[prost(bool, tag = "40")]
+    #[prost(bool, tag = "41")]
     pub knows_gc: bool,
 }
 

@@ -28,6 +28,7 @@ fn region(start_key: &[u8], end_key: &[u8]) -> Region {
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: Vec::new(),
         roles: Default::default(),
+        gc_safe_point: 0,
         merges: Default::default(),
         space: Space::Data,
     }
