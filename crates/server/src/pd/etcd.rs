@@ -1,13 +1,13 @@
 //! The calls of etcd that Go clients make to the placement service, which is an etcd in PD.
 //!
-//! There is one key: the safe point below which nothing may be read, as decimal digits; it is absent while the safe
-//! point is 0. Its revision is the safe point itself, which changes exactly when the value does, so the store needs no
-//! counter for it. All other keys are absent.
+//! There is one key: the transaction safe point, below which no transaction continues, as decimal digits; it is absent
+//! while that is 0. Its revision is the safe point itself, which changes exactly when the value does, so the store
+//! needs no counter for it. All other keys are absent.
 
 use super::{Pd, PdError, Result};
 use crate::api::Node;
 use bytes::Bytes;
-use kontiki_placement::{Cluster, Command, GcSafePoint, Outcome};
+use kontiki_placement::{Cluster, Command, GcState, Outcome};
 use kontiki_proto::etcdserverpb;
 
 /// Clients read it every ten seconds, and serve no read for long without it.
@@ -20,7 +20,7 @@ impl<N: Node> Pd<N> {
     }
 
     async fn saved_safe_point(&self) -> Result<u64> {
-        Ok(expect!(self.demand(Command::GcSafePoint(GcSafePoint {})).await?, SafePoint)?.safe_point)
+        Ok(expect!(self.demand(Command::GcState(GcState {})).await?, GcPoints)?.txn_safe_point)
     }
 
     /// KV/Range.

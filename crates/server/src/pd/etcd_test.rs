@@ -2,10 +2,14 @@ use super::super::tests::answering;
 use super::*;
 use crate::kv::fake::CLUSTER;
 use etcdserverpb::{KeyValue, RangeRequest};
-use kontiki_placement::{ClusterInfo, SafePoint, Store, StoreInfo};
+use kontiki_placement::{ClusterInfo, GcPoints, Store, StoreInfo};
+
+fn points(txn_safe_point: u64) -> Outcome {
+    Outcome::GcPoints(GcPoints { txn_safe_point, gc_safe_point: 0, barriers: Vec::new() })
+}
 
 async fn range(safe_point: u64, request: RangeRequest) -> etcdserverpb::RangeResponse {
-    let (_, pd) = answering([Outcome::SafePoint(SafePoint { safe_point })]);
+    let (_, pd) = answering([points(safe_point)]);
     pd.etcd_range(request).await.unwrap()
 }
 
@@ -53,7 +57,7 @@ async fn ranges_are_those_of_etcd() {
         assert_eq!((answer.count, answer.kvs.len() as i64), (count, if count_only { 0 } else { count }));
         assert!(answer.kvs.iter().all(|found| found.value.is_empty() == keys_only));
     }
-    let (_, pd) = answering([Outcome::SafePoint(SafePoint { safe_point: 5 })]);
+    let (_, pd) = answering([points(5)]);
     let old = RangeRequest { revision: 4, ..key(SAFE_POINT_KEY) };
     assert!(matches!(pd.etcd_range(old).await, Err(PdError::Invalid(_))), "the past is not kept");
 }
@@ -63,7 +67,7 @@ async fn every_member_has_a_name_and_a_url() {
     let store = |id| Store { id, address: format!("host:{id}"), ..Default::default() };
     let info = |id| StoreInfo { store: store(id), stats: None, silent_ms: None };
     let cluster = ClusterInfo { members: vec![info(1), info(2)], ..Default::default() };
-    let (_, pd) = answering([Outcome::Cluster(cluster), Outcome::SafePoint(SafePoint::default())]);
+    let (_, pd) = answering([Outcome::Cluster(cluster), points(0)]);
     let answer = pd.etcd_members().await.unwrap();
     assert!(answer.header.is_some_and(|header| header.cluster_id != 0 && header.member_id != 0));
     let urls: Vec<_> = answer.members.iter().map(|member| member.client_ur_ls[0].as_str()).collect();
