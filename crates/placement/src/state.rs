@@ -214,16 +214,12 @@ fn load_number(view: &dyn View, key: &[u8], record: &str) -> Result<u64> {
 
 fn load_gc(view: &dyn View) -> Result<GcRecord> {
     let safe_point = load_number(view, KEY_SAFE_POINT, "the safe point")?;
-    let record = "the state of garbage collection";
     let gc = match view.get(FAMILY, KEY_GC)? {
-        None => GcRecord { safe_point, txn_safe_point: safe_point, ..GcRecord::default() },
-        Some(value) => decode(record, &value, |rest| gc_of(safe_point, rest))?,
+        None => GcRecord { safe_point, ..GcRecord::default() },
+        Some(value) => decode("the state of garbage collection", &value, |rest| gc_of(safe_point, rest))?,
     };
-    if gc.safe_point > gc.txn_safe_point {
-        let what = format!("the safe point {safe_point} is above that of transactions, {}", gc.txn_safe_point);
-        return Err(Error::Corrupt { record: record.into(), what });
-    }
-    Ok(gc)
+    // A leader of an earlier version moves the safe point alone.
+    Ok(GcRecord { txn_safe_point: gc.txn_safe_point.max(safe_point), ..gc })
 }
 
 fn gc_of(safe_point: u64, rest: &mut &[u8]) -> std::result::Result<GcRecord, Truncated> {

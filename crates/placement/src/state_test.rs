@@ -101,3 +101,19 @@ fn a_key_of_a_wrong_width_is_corruption() {
     view.0.insert(vec![5, 0, 1], Bytes::from_static(&[1, 0, 0, 0]));
     assert!(matches!(load(&view), Err(Error::Corrupt { .. })));
 }
+
+/// A leader of an earlier version writes the safe point alone.
+#[test]
+fn a_safe_point_that_was_moved_alone_moves_that_of_transactions() {
+    let mut view = written();
+    let mut batch = WriteBatch::new();
+    put_gc(&mut batch, &GcRecord { safe_point: 5, txn_safe_point: 7, ..GcRecord::default() });
+    view.apply(&batch);
+    let mut value = Vec::new();
+    put_u64(&mut value, 9);
+    let mut batch = WriteBatch::new();
+    batch.put(FAMILY, KEY_SAFE_POINT, &value);
+    view.apply(&batch);
+    let gc = load(&view).unwrap().gc;
+    assert_eq!((gc.safe_point, gc.txn_safe_point), (9, 9));
+}

@@ -301,6 +301,24 @@ impl Readers {
             .collect()
     }
 
+    /// Takes a view, and returns it with the descriptors, as of before it, of the regions of which it holds the data as
+    /// of one applied index: no snapshot of them is being installed, and their replicas have not ended.
+    pub fn view_of_whole<V>(&self, take: impl FnOnce() -> V) -> (V, Vec<Arc<Region>>) {
+        let slots = self.slots.load_full();
+        let before = slots.iter().map(|(id, slot)| (id, slot, slot.installs.load(Ordering::SeqCst)));
+        let before = before.filter(|(.., installs)| installs.is_multiple_of(2));
+        let before: Vec<_> =
+            before.map(|(id, slot, installs)| (id, slot, installs, slot.publication.load().region.clone())).collect();
+        let view = take();
+        let now = self.slots.load();
+        let is_whole = |id: &RegionId, slot: &Arc<Slot>, installs: u64| {
+            let is_here = now.get(id).is_some_and(|now| Arc::ptr_eq(now, slot));
+            is_here && slot.installs.load(Ordering::SeqCst) == installs
+        };
+        let whole = before.into_iter().filter(|(id, slot, installs, _)| is_whole(id, slot, *installs));
+        (view, whole.map(|(.., region)| region).collect())
+    }
+
     /// Replaces the set of stores that are probably dead.
     pub(crate) fn set_silent(&self, silent: BTreeSet<StoreId>) {
         self.silent.store(Arc::new(silent));

@@ -161,3 +161,16 @@ fn a_view_beside_a_change_of_the_range_or_an_install_is_refused() {
     assert!(matches!(changes, Err(RegionError::EpochNotMatch { .. })), "{changes:?}");
     assert!(!whole(&|| readers.remove(RegionId(1))), "the replica ends");
 }
+
+#[test]
+fn a_view_of_whole_regions_leaves_out_those_that_a_snapshot_reaches_meanwhile() {
+    let readers = Readers::default();
+    let slot = added(&readers, publication(false, false, 5));
+    let regions = |take: &dyn Fn()| readers.view_of_whole(take).1.len();
+    assert_eq!(regions(&|| {}), 1);
+    assert_eq!(regions(&|| slot.install_begins()), 0, "it begins while the view is taken");
+    assert_eq!(regions(&|| {}), 0, "it has begun");
+    assert_eq!(regions(&|| slot.install_ended()), 0, "the view may hold a part");
+    assert_eq!(regions(&|| {}), 1);
+    assert_eq!(regions(&|| readers.remove(RegionId(1))), 0, "its replica ends");
+}

@@ -203,7 +203,9 @@ impl<V: View> GcPass<V> {
         let Some(range) = self.records_below(TimeStamp::MAX) else { return Ok(None) };
         let mut entries = self.view.entries(TXN_WRITE, range, Direction::Forward)?;
         let mut is_first_below = true;
-        for _ in 0..RECORDS_OF_A_KEY_MAX {
+        // A pass over everything says the same whatever was dropped, so it has to know.
+        let records_max = if self.sees_all { usize::MAX } else { RECORDS_OF_A_KEY_MAX };
+        for _ in 0..records_max {
             let Some((physical, bytes)) = entries.next().transpose()? else { return Ok(Some(owners)) };
             let (_, ts) = split_versioned(&physical).map_err(|what| corrupt(&physical, what))?;
             let write = Write::decode_at(ts, &bytes).map_err(|what| corrupt(&physical, what))?;

@@ -193,7 +193,7 @@ impl<R: Replicated> Scheduler<R> {
     ) -> Outcome<(), R> {
         let ResolveLock { txns, keys } = command;
         if !keys.is_empty() {
-            return self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await;
+            return self.resolve_keys(context, &txns, &keys).await;
         }
         let mut range = region.clone();
         loop {
@@ -208,11 +208,25 @@ impl<R: Replicated> Scheduler<R> {
             assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "the resolve makes progress");
             range.start = Some(Bytes::from(next));
             let whole = keys.len() == RESOLVE_KEYS_MAX;
-            self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await?;
+            self.resolve_keys(context, &txns, &keys).await?;
             if !whole {
                 return Ok(());
             }
         }
+    }
+
+    async fn resolve_keys(
+        &self,
+        context: &R::Context,
+        txns: &BTreeMap<TimeStamp, TimeStamp>,
+        keys: &[Bytes],
+    ) -> Outcome<(), R> {
+        let held = Held { latches: self.latches.acquire(keys.to_vec()).await, memory: None };
+        let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+        let safe_point = self.replicated.gc_safe_point(&view);
+        let ((), batch) = action::resolve_keys(txns, keys, safe_point, &view).map_err(Failure::lift)?;
+        drop(view);
+        self.write(context, batch, held).await
     }
 
     /// Rolls back one key if its transaction's time to live has ended; returns the commit timestamp if it is committed,

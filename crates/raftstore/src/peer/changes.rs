@@ -8,7 +8,7 @@ use super::Peer;
 use crate::command::{Action, Command};
 use crate::error::RegionError;
 use crate::outbox::Outbox;
-use crate::region::{MemberChange, PeerId, StoreId};
+use crate::region::{self, MemberChange, PeerId, StoreId};
 
 impl Peer {
     /// Whether a change that can be made of the descriptor may be proposed now.
@@ -28,6 +28,17 @@ impl Peer {
             self.check_versions(|store| out.leadership.knows_roles(store))?;
         }
         let Ok(after) = self.members.changed(change) else { return Ok(()) };
+        // A store of an earlier version does not read the safe point in the descriptor, and would serve reads below it.
+        let is_new = |peer: &&region::Peer| self.members.peer(peer.id).is_none();
+        let ignores_it = |peer: &&region::Peer| !out.leadership.knows_gc(peer.store);
+        if self.members.gc_safe_point != 0
+            && let Some(peer) = after.peers.iter().filter(is_new).find(ignores_it)
+        {
+            let store = peer.store.0;
+            return Err(
+                self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it"))
+            );
+        }
         // A new replica has answered nothing, and counts as one that does not. The end of a joint configuration needs
         // those who have what was decided in it, and gets them by its own commit.
         let is_end = *change == MemberChange::LeaveJoint;

@@ -72,6 +72,9 @@ impl Peer {
     /// Proposes a command other than a write, or refuses it.
     fn propose_command(&mut self, command: Command, ticket: Ticket, out: &mut Outbox) {
         let gives_keys_away = command.action.gives_keys_away();
+        if matches!(command.action, Action::SetGcSafePoint(_)) {
+            self.append_queue(out);
+        }
         match self.append_command(command, out) {
             Ok(index) => {
                 let term = self.group.term();
@@ -108,8 +111,8 @@ impl Peer {
         }
         if matches!(command.action, Action::SetGcSafePoint(_)) {
             self.check_versions(|store| out.leadership.knows_gc(store))?;
-            // What was handed over before it must not follow it in the log.
-            if self.has_queue() {
+            // What was handed over before it must not follow it in the log. The caller has appended a group of it.
+            if !self.queue.is_empty() {
                 return Err(self.busy("writes wait to enter the log"));
             }
         }
@@ -150,7 +153,13 @@ impl Peer {
     /// largest proposal (or one proposal). The rest waits for the next poll, so that no persist grows without bound.
     pub(super) fn flush_proposals(&mut self, out: &mut Outbox) {
         self.measure_round(out.now);
-        if self.queue.is_empty() || self.gathers() {
+        if !self.gathers() {
+            self.append_queue(out);
+        }
+    }
+
+    fn append_queue(&mut self, out: &mut Outbox) {
+        if self.queue.is_empty() {
             return;
         }
         let mut bytes = 0;

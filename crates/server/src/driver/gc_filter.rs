@@ -4,6 +4,10 @@
 //! - *published* (`Readers`): from then on reads below it are refused here, so a view that was taken before a drop is
 //!   still served, and one that was taken after it is not, if it needs what was dropped;
 //! - *in tables*: a restart finds it. It could otherwise find data without versions that its descriptor still promises.
+//!
+//! An entry is dropped if it is dead in two views: one of everything, because what it depends on may not be in tables,
+//! and one of tables, because what has killed it may not be there, and a restart would begin without it. A region of
+//! which a snapshot is being installed has no safe point: values may be visible before their records.
 
 use crate::families::META;
 use bytes::Bytes;
@@ -31,24 +35,25 @@ impl GcFilter {
     }
 }
 
-/// The safe points below which this store may drop versions now.
-fn safe_points(readers: &Readers, db: &Db) -> SafePoints {
-    let published: Vec<_> = readers.regions().into_iter().map(|(region, _)| region).filter(|r| collects(r)).collect();
-    if published.is_empty() {
+/// The safe points below which this store may drop versions of these regions now. `flushed` is a view of tables.
+fn safe_points(published: &[Arc<Region>], flushed: &dyn View) -> SafePoints {
+    if !published.iter().any(|region| collects(region)) {
         return SafePoints::default();
     }
-    let flushed: BTreeMap<RegionId, u64> = match meta::regions(META, &*db.flushed_view()) {
-        Ok(regions) => regions.into_iter().map(|region| (region.id, region.gc_safe_point)).collect(),
+    let flushed: BTreeMap<RegionId, Region> = match meta::regions(META, flushed) {
+        Ok(regions) => regions.into_iter().map(|region| (region.id, region)).collect(),
         Err(error) => {
             tracing::warn!(%error, "the descriptors in tables cannot be read: no versions are dropped");
             return SafePoints::default();
         }
     };
     let of = |region: &Arc<Region>| {
-        let safe_point = flushed.get(&region.id).copied().unwrap_or(0).min(region.gc_safe_point);
+        // Of another version, tables have another range, with parts that may have another safe point.
+        let flushed = flushed.get(&region.id).filter(|flushed| flushed.epoch.version == region.epoch.version);
+        let safe_point = flushed.map_or(0, |flushed| flushed.gc_safe_point).min(region.gc_safe_point);
         (Range::region(&region.start_key, &region.end_key), TimeStamp(safe_point))
     };
-    SafePoints::new(published.iter().map(of))
+    SafePoints::new(published.iter().filter(|region| collects(region)).map(of))
 }
 
 fn collects(region: &Region) -> bool {
@@ -65,19 +70,27 @@ impl CompactionFilter for GcFilter {
             return None;
         }
         let (readers, db) = self.source.lock().clone()?;
-        let safe_points = safe_points(&readers, &db);
+        let ((flushed, view), regions) = readers.view_of_whole(|| (db.flushed_view(), db.snapshot()));
+        let safe_points = safe_points(&regions, &*flushed);
         if safe_points.is_empty() {
             return None;
         }
-        Some(Box::new(Pass(GcPass::over_some(family, safe_points, db.snapshot()))))
+        let flushed = SharedView(Arc::from(flushed));
+        let in_all = GcPass::over_some(family, safe_points.clone(), view);
+        Some(Box::new(Pass { in_all, in_tables: GcPass::over_some(family, safe_points, flushed) }))
     }
 }
 
-struct Pass<V>(GcPass<V>);
+struct Pass {
+    in_all: GcPass<Snapshot>,
+    in_tables: GcPass<SharedView>,
+}
 
-impl<V: View> FilterPass for Pass<V> {
+impl FilterPass for Pass {
     fn drops(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<bool> {
-        is_dead(&mut self.0, key, value)
+        // Both see every entry: a pass remembers what it has seen of a key.
+        let (in_all, in_tables) = (is_dead(&mut self.in_all, key, value)?, is_dead(&mut self.in_tables, key, value)?);
+        Ok(in_all && in_tables)
     }
 }
 
@@ -95,15 +108,15 @@ fn is_dead<V: View>(pass: &mut GcPass<V>, key: &[u8], value: Option<&[u8]>) -> R
 
 /// A view that several share.
 #[derive(Clone)]
-pub(super) struct SharedView(pub(super) Arc<Snapshot>);
+pub(super) struct SharedView(pub(super) Arc<dyn View>);
 
 impl View for SharedView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        View::get(&*self.0, family, key)
+        self.0.get(family, key)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>> {
-        View::entries(&*self.0, family, range, direction)
+        self.0.entries(family, range, direction)
     }
 }
 

@@ -39,11 +39,12 @@ struct Destroyed {
 }
 
 impl Destroyed {
-    /// Of version 1, keys of all calls: a cluster of TiKV's has one kind of them, and the request does not say which.
+    /// Of version 1, transactional keys: only their clients send it, and raw keys of the same range may be another
+    /// application's.
     fn of(request: &kvrpcpb::UnsafeDestroyRangeRequest) -> Result<Destroyed, Refusal> {
         let (start_key, end_key) = (request.start_key.clone(), request.end_key.clone());
         if !is_v2(&request.context).map_err(Refusal::Text)? {
-            return Ok(Destroyed { start_key, end_key, is_txn: true, raw: RawSpace::all_of_v1().to_vec() });
+            return Ok(Destroyed { start_key, end_key, is_txn: true, raw: Vec::new() });
         }
         let mode = KeyMode::of(&start_key).unwrap_or(KeyMode::Txn);
         mode.check_range(&start_key, &end_key).map_err(Refusal::Text)?;

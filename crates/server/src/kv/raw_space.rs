@@ -46,11 +46,6 @@ impl RawSpace {
         Ok(RawSpace { family, keys })
     }
 
-    /// Those of API version 1, in every column family.
-    pub fn all_of_v1() -> [RawSpace; 3] {
-        [DEFAULT, RAW_LOCK, RAW_WRITE].map(|family| RawSpace { family, keys: KeySpace::Raw })
-    }
-
     /// Refuses keys that are not of this space.
     pub fn check_keys<'a>(self, keys: impl IntoIterator<Item = &'a Bytes>) -> Result<(), Refusal> {
         match self.keys {

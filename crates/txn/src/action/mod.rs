@@ -104,6 +104,15 @@ fn commit_record(
     Ok(())
 }
 
+/// Removes a lock, and its value.
+fn remove_lock(batch: &mut WriteBatch, key: &[u8], lock: &Lock) {
+    if lock.kind == LockKind::Put && lock.short_value.is_none() && !planted::is_set(Bug::LeaveLongValue) {
+        batch.delete(TXN_DEFAULT, default_key(key, lock.start_ts));
+    }
+    assert!(lock.kind == LockKind::Put || lock.short_value.is_none(), "only a put has a value");
+    batch.delete(TXN_LOCK, lock_key(key));
+}
+
 /// Replaces a transaction's own lock by its rollback record.
 fn rollback_lock(
     batch: &mut WriteBatch,
@@ -111,11 +120,7 @@ fn rollback_lock(
     key: &[u8],
     lock: &Lock,
 ) -> Result<(), ActionFailure> {
-    if lock.kind == LockKind::Put && lock.short_value.is_none() && !planted::is_set(Bug::LeaveLongValue) {
-        batch.delete(TXN_DEFAULT, default_key(key, lock.start_ts));
-    }
-    assert!(lock.kind == LockKind::Put || lock.short_value.is_none(), "only a put has a value");
-    batch.delete(TXN_LOCK, lock_key(key));
+    remove_lock(batch, key, lock);
     let overlapped = reader.write_at(key, lock.start_ts)?;
     put_rollback(batch, key, lock.start_ts, overlapped);
     Ok(())

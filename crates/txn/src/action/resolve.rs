@@ -1,6 +1,6 @@
 //! ResolveLock: carry out on other keys what a transaction's primary has decided.
 
-use super::{ActionResult, commit_lock, rollback_lock};
+use super::{ActionResult, commit_lock, remove_lock, rollback_lock};
 use crate::read::MvccReader;
 use crate::{KeyError, LockKind, TimeStamp};
 use bytes::Bytes;
@@ -18,7 +18,16 @@ pub struct ResolveLock {
 
 /// Resolves the locks that the transactions hold on `keys`. A key that none of them locks is skipped: another client
 /// has resolved it.
-pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes], view: &dyn View) -> ActionResult<()> {
+///
+/// A rollback below `safe_point`, the view's, leaves no record: no prewrite is accepted there any more. The record
+/// could fall on that of another commit, which would be written anew although other replicas may have dropped it
+/// together with the newer one that hides it.
+pub(crate) fn resolve_keys(
+    txns: &BTreeMap<TimeStamp, TimeStamp>,
+    keys: &[Bytes],
+    safe_point: TimeStamp,
+    view: &dyn View,
+) -> ActionResult<()> {
     for (start_ts, commit_ts) in txns {
         if !commit_ts.is_zero() && (commit_ts <= start_ts || commit_ts.is_max()) {
             let text = format!("the commit timestamp {commit_ts} is not above the start timestamp {start_ts}");
@@ -32,7 +41,11 @@ pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes]
         match txns.get(&lock.start_ts) {
             None => {}
             Some(commit_ts) if commit_ts.is_zero() || lock.kind == LockKind::Pessimistic => {
-                rollback_lock(&mut batch, &reader, key, &lock)?;
+                if lock.start_ts < safe_point {
+                    remove_lock(&mut batch, key, &lock);
+                } else {
+                    rollback_lock(&mut batch, &reader, key, &lock)?;
+                }
             }
             Some(commit_ts) => commit_lock(&mut batch, &reader, key, lock, *commit_ts)?,
         }
