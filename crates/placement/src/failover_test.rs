@@ -216,7 +216,7 @@ impl World {
             Step::Ids(count) => self.call(Command::AllocateIds(AllocateIds { count })),
             Step::SafePoint(safe_point) => self.call(Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point })),
             Step::Keyspace(number) => {
-                self.call(Command::CreateKeyspace(CreateKeyspace { name: format!("k{number}") }));
+                self.call(Command::CreateKeyspace(CreateKeyspace { name: format!("k{number}"), nonce: 0 }));
                 self.call(Command::Keyspaces(Keyspaces::default()));
             }
             Step::Tick => {
@@ -247,7 +247,7 @@ impl World {
             Command::Timestamps(Timestamps { count: 262_143 }),
             Command::AllocateIds(AllocateIds { count: 50_000 }),
             Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point: 1_001 }),
-            Command::CreateKeyspace(CreateKeyspace { name: "last".into() }),
+            Command::CreateKeyspace(CreateKeyspace { name: "last".into(), nonce: 0 }),
         ] {
             self.call(command);
         }

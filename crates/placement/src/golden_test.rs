@@ -69,7 +69,8 @@ fn store_info() -> StoreInfo {
 
 fn keyspace() -> Keyspace {
     let state = KeyspaceState::Disabled as i32;
-    Keyspace { id: 300, name: "raft".into(), state, created_ms: 1 << 40, state_changed_ms: (1 << 40) + 1 }
+    let state_changed_ms = (1 << 40) + 1;
+    Keyspace { id: 300, name: "raft".into(), state, created_ms: 1 << 40, state_changed_ms, nonce: 7 << 40 }
 }
 
 fn barrier() -> GcBarrier {
@@ -136,7 +137,7 @@ fn requests() {
         Command::Cluster(Cluster {}),
         Command::KeyspaceByName(KeyspaceByName { name: "raft".into() }),
         Command::Keyspaces(Keyspaces { first_id: 3, limit: 10 }),
-        Command::CreateKeyspace(CreateKeyspace { name: "raft".into() }),
+        Command::CreateKeyspace(CreateKeyspace { name: "raft".into(), nonce: 7 << 40 }),
         Command::SetKeyspaceState(SetKeyspaceState { id: 3, state: KeyspaceState::Archived as i32 }),
         Command::ExternalTimestamp(ExternalTimestamp {}),
         Command::SetExternalTimestamp(SetExternalTimestamp { timestamp: 1 << 40 }),
@@ -232,7 +233,9 @@ fn state() {
 #[test]
 fn records() {
     let mut written = kontiki_engine::WriteBatch::new();
+    let without_nonce = Keyspace { id: 301, nonce: 0, ..keyspace() };
     state::put_keyspace(&mut written, &keyspace());
+    state::put_keyspace(&mut written, &without_nonce);
     state::put_external_timestamp(&mut written, 1 << 40);
     check_golden(&golden("state-records"), written.as_bytes());
     let read = kontiki_engine::WriteBatch::decode(&read_golden(&golden("state-records"))).expect("a batch");
@@ -240,7 +243,7 @@ fn records() {
     view.apply(&bootstrap(&[store()], &[region()]));
     view.apply(&read);
     let loaded = state::load(&view).expect("a state of this version");
-    assert_eq!((loaded.keyspaces, loaded.external_timestamp), (vec![keyspace()], 1 << 40));
+    assert_eq!((loaded.keyspaces, loaded.external_timestamp), (vec![keyspace(), without_nonce], 1 << 40));
 }
 
 /// What garbage collection persists.

@@ -4,6 +4,10 @@
 //! keyspace is refused as busy, so no answer relies on a change that may be lost with the leader. A change whose write
 //! failed, or may have failed, is written again unchanged.
 //!
+//! A call may arrive several times, and its change may have become durable with an earlier leader. So the same change
+//! again is no other change: while it is pending the call waits for it too, and when it is durable it is the answer. A
+//! creation is the same if name and nonce are equal, a change of state if the state is.
+//!
 //! Keyspaces are never deleted: an id or a name that is used again would give old keys to a new owner.
 
 use crate::call::CallId;
@@ -26,9 +30,16 @@ pub(crate) struct Catalogue {
     by_id: BTreeMap<u32, Keyspace>,
     ids: BTreeMap<String, u32>,
     /// Accepted changes that no write has begun to make durable.
-    waiting: Vec<(CallId, Keyspace)>,
+    waiting: Vec<Change>,
     /// Those that the write in flight makes durable.
-    in_flight: Vec<(CallId, Keyspace)>,
+    in_flight: Vec<Change>,
+}
+
+/// A keyspace as it becomes, and the calls that wait for it; at least one.
+#[derive(Debug)]
+struct Change {
+    keyspace: Keyspace,
+    calls: Vec<CallId>,
 }
 
 impl Catalogue {
@@ -49,7 +60,8 @@ impl Catalogue {
     /// A keyspace by its name.
     pub fn by_name(&self, name: &str) -> Result<Keyspace, Refusal> {
         let found = self.ids.get(name).and_then(|id| self.by_id.get(id));
-        let unknown = || Refusal::new(RefusalCode::UnknownKeyspace, format!("keyspace {name:?} does not exist"));
+        let unknown =
+            || Refusal::new(RefusalCode::UnknownKeyspace, format!("keyspace {:?} does not exist", shortened(name)));
         found.cloned().ok_or_else(unknown)
     }
 
@@ -59,18 +71,33 @@ impl Catalogue {
         self.by_id.range(ask.first_id..).take(limit).map(|(_, keyspace)| keyspace.clone()).collect()
     }
 
-    /// Accepts a new keyspace; the call waits until it is durable.
-    pub fn create(&mut self, id: CallId, ask: CreateKeyspace, now_ms: u64) -> Result<(), Refusal> {
-        let name = ask.name;
+    /// Accepts a new keyspace. `None`: the call waits until it is durable; else the same call has created it already.
+    /// `capacity`: whether a call may wait.
+    pub fn create(
+        &mut self,
+        id: CallId,
+        ask: CreateKeyspace,
+        capacity: Result<(), Refusal>,
+        now_ms: u64,
+    ) -> Result<Option<Keyspace>, Refusal> {
+        let CreateKeyspace { name, nonce } = ask;
         check_name(&name)?;
-        if self.ids.contains_key(&name) {
+        let is_same = |keyspace: &Keyspace| nonce != 0 && keyspace.nonce == nonce;
+        if let Some(found) = self.ids.get(&name).and_then(|id| self.by_id.get(id)) {
             let text = format!("keyspace {name:?} exists already");
-            return Err(Refusal::new(RefusalCode::KeyspaceExists, text));
+            let exists = || Refusal::new(RefusalCode::KeyspaceExists, text);
+            return Some(found).filter(|found| is_same(found)).cloned().map(Some).ok_or_else(exists);
         }
-        if self.changing().any(|keyspace| keyspace.name == name) {
+        capacity?;
+        if let Some(change) = self.changing().find(|change| change.keyspace.name == name) {
+            if is_same(&change.keyspace) {
+                change.calls.push(id);
+                return Ok(None);
+            }
             return Err(Refusal::new(RefusalCode::Busy, format!("keyspace {name:?} is being created; try again")));
         }
-        let last = self.by_id.keys().copied().chain(self.changing().map(|keyspace| keyspace.id)).max().unwrap_or(0);
+        let changing = self.changing().map(|change| change.keyspace.id).max();
+        let last = self.by_id.keys().copied().next_back().max(changing).unwrap_or(0);
         if self.by_id.len() + self.waiting.len() + self.in_flight.len() >= KEYSPACES_MAX || last >= ID_MAX {
             let text = format!("a cluster has at most {KEYSPACES_MAX} keyspaces");
             return Err(Refusal::new(RefusalCode::Busy, text));
@@ -81,13 +108,21 @@ impl Catalogue {
             state: KeyspaceState::Enabled as i32,
             created_ms: now_ms,
             state_changed_ms: now_ms,
+            nonce,
         };
-        self.waiting.push((id, keyspace));
-        Ok(())
+        self.waiting.push(Change { keyspace, calls: vec![id] });
+        Ok(None)
     }
 
     /// Accepts a change of state. `None`: the call waits until it is durable; else it is in that state already.
-    pub fn set_state(&mut self, id: CallId, ask: SetKeyspaceState, now_ms: u64) -> Result<Option<Keyspace>, Refusal> {
+    /// `capacity`: whether a call may wait.
+    pub fn set_state(
+        &mut self,
+        id: CallId,
+        ask: SetKeyspaceState,
+        capacity: Result<(), Refusal>,
+        now_ms: u64,
+    ) -> Result<Option<Keyspace>, Refusal> {
         let invalid = |text: String| Err(Refusal::new(RefusalCode::Invalid, text));
         let Some(keyspace) = self.by_id.get(&ask.id).cloned() else {
             return Err(Refusal::new(RefusalCode::UnknownKeyspace, format!("keyspace {} does not exist", ask.id)));
@@ -95,7 +130,12 @@ impl Catalogue {
         let Ok(state) = KeyspaceState::try_from(ask.state) else {
             return invalid(format!("a keyspace has no state {}; its states are 0 to 3", ask.state));
         };
-        if self.changing().any(|changing| changing.id == ask.id) {
+        if let Some(change) = self.changing().find(|change| change.keyspace.id == ask.id) {
+            if change.keyspace.state() == state {
+                capacity?;
+                change.calls.push(id);
+                return Ok(None);
+            }
             let text = format!("keyspace {:?} is being changed; try again", keyspace.name);
             return Err(Refusal::new(RefusalCode::Busy, text));
         }
@@ -109,25 +149,30 @@ impl Catalogue {
         if !may_follow(before, state) {
             return invalid(format!("keyspace {:?} is {before:?} and cannot become {state:?}", keyspace.name));
         }
-        self.waiting.push((id, Keyspace { state: state as i32, state_changed_ms: now_ms, ..keyspace }));
+        capacity?;
+        let keyspace = Keyspace { state: state as i32, state_changed_ms: now_ms, ..keyspace };
+        self.waiting.push(Change { keyspace, calls: vec![id] });
         Ok(None)
     }
 
-    fn changing(&self) -> impl Iterator<Item = &Keyspace> {
-        self.in_flight.iter().chain(&self.waiting).map(|(_, keyspace)| keyspace)
+    fn changing(&mut self) -> impl Iterator<Item = &mut Change> {
+        self.in_flight.iter_mut().chain(&mut self.waiting)
     }
 
     /// The records to write now: until [`Catalogue::written`] or [`Catalogue::failed`] they are in flight.
     pub fn take_unwritten(&mut self) -> impl Iterator<Item = &Keyspace> {
         assert!(self.in_flight.is_empty(), "one write at a time");
         self.in_flight = std::mem::take(&mut self.waiting);
-        self.in_flight.iter().map(|(_, keyspace)| keyspace)
+        self.in_flight.iter().map(|change| &change.keyspace)
     }
 
     /// What was in flight is durable; returns the calls that waited for it.
     pub fn written(&mut self) -> Vec<(CallId, Keyspace)> {
-        let done = std::mem::take(&mut self.in_flight);
-        done.iter().for_each(|(_, keyspace)| self.insert(keyspace.clone()));
+        let mut done = Vec::new();
+        for Change { keyspace, calls } in std::mem::take(&mut self.in_flight) {
+            done.extend(calls.into_iter().map(|id| (id, keyspace.clone())));
+            self.insert(keyspace);
+        }
         done
     }
 
@@ -140,7 +185,7 @@ impl Catalogue {
 
     /// The calls that wait.
     pub fn waiting(&self) -> impl Iterator<Item = CallId> {
-        self.in_flight.iter().chain(&self.waiting).map(|(id, _)| *id)
+        self.in_flight.iter().chain(&self.waiting).flat_map(|change| change.calls.iter().copied())
     }
 }
 

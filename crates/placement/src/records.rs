@@ -32,10 +32,11 @@ impl Records {
                 Some(Ok(Outcome::Keyspaces(KeyspaceList { keyspaces: self.keyspaces.list(ask) })))
             }
             Command::CreateKeyspace(ask) => {
-                capacity.and_then(|()| self.keyspaces.create(id, ask, now_ms)).err().map(Err)
+                let created = self.keyspaces.create(id, ask, capacity, now_ms);
+                created.map(|existing| existing.map(Outcome::Keyspace)).transpose()
             }
             Command::SetKeyspaceState(ask) => {
-                let changed = capacity.and_then(|()| self.keyspaces.set_state(id, ask, now_ms));
+                let changed = self.keyspaces.set_state(id, ask, capacity, now_ms);
                 changed.map(|unchanged| unchanged.map(Outcome::Keyspace)).transpose()
             }
             Command::ExternalTimestamp(_) => Some(Ok(self.external_timestamp())),
@@ -48,6 +49,10 @@ impl Records {
         Outcome::ExternalTimestamp(ExternalTimestampSet { timestamp: self.external_timestamp.get() })
     }
 
+    /// The same call may arrive again, after its timestamp was set: that is success, whatever the clock of this leader
+    /// says. Not recognized is one that arrives again after another caller has set a higher one: it is refused as one
+    /// that goes back, although it was set in between. A client that gets this refusal reads the timestamp, which is
+    /// then above its own.
     fn set_external_timestamp(
         &mut self,
         id: CallId,
@@ -57,6 +62,9 @@ impl Records {
     ) -> Option<Answer> {
         let invalid = |text: String| Some(Err(Refusal::new(RefusalCode::Invalid, text)));
         let set = self.external_timestamp.get();
+        if timestamp == set {
+            return Some(Ok(self.external_timestamp()));
+        }
         if timestamp >> LOGICAL_BITS > now_ms {
             return invalid(format!(
                 "external timestamp {timestamp} lies in the future: its time is beyond {now_ms} ms"
@@ -64,9 +72,6 @@ impl Records {
         }
         if timestamp < set {
             return invalid(format!("external timestamp {timestamp} is below the one that is set, {set}"));
-        }
-        if timestamp == set {
-            return Some(Ok(self.external_timestamp()));
         }
         if let Err(refusal) = capacity {
             return Some(Err(refusal));

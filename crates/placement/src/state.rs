@@ -154,6 +154,9 @@ pub(crate) fn put_keyspace(batch: &mut WriteBatch, keyspace: &Keyspace) {
     value.push(keyspace.state() as u8);
     put_u64(&mut value, keyspace.created_ms);
     put_u64(&mut value, keyspace.state_changed_ms);
+    if keyspace.nonce != 0 {
+        put_u64(&mut value, keyspace.nonce);
+    }
     batch.put(FAMILY, tagged(TAG_KEYSPACE, keyspace.id.into()), &value);
 }
 
@@ -275,7 +278,9 @@ fn keyspace_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Keyspace, Trunc
     let id = u32::try_from(id).map_err(|_| Truncated)?;
     let name = text(rest)?;
     let state = KeyspaceState::try_from(i32::from(get_u8(rest)?)).map_err(|_| Truncated)?;
-    Ok(Keyspace { id, name, state: state as i32, created_ms: get_u64(rest)?, state_changed_ms: get_u64(rest)? })
+    let (created_ms, state_changed_ms) = (get_u64(rest)?, get_u64(rest)?);
+    let nonce = if rest.is_empty() { 0 } else { get_u64(rest)? };
+    Ok(Keyspace { id, name, state: state as i32, created_ms, state_changed_ms, nonce })
 }
 
 fn region_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Region, Truncated> {

@@ -18,6 +18,8 @@ use kontiki_placement::{
 use kontiki_proto::{metapb, pdpb};
 use kontiki_raftstore::StoreId;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The version that is reported to clients for a store: the TiKV version whose behaviour this service follows. No
 /// client refuses other versions, but some read it.
@@ -65,6 +67,8 @@ pub struct Pd<N: Node> {
     retry_budget: RetryBudget,
     is_reachable: Reachability,
     scheme: &'static str,
+    /// The places of pages of regions.
+    region_pages: Arc<Semaphore>,
 }
 
 /// Takes the expected kind out of an outcome.
@@ -92,7 +96,8 @@ pub use pages::PageError;
 impl<N: Node> Pd<N> {
     /// Serves `node`. `is_reachable` reports unreachable stores before placement has noticed.
     pub fn new(node: N, retry_budget: RetryBudget, is_reachable: Reachability) -> Pd<N> {
-        Pd { node, retry_budget, is_reachable, scheme: "http" }
+        let region_pages = Arc::new(Semaphore::new(pages::REGION_PAGES_AT_ONCE_MAX));
+        Pd { node, retry_budget, is_reachable, scheme: "http", region_pages }
     }
 
     /// The members' URLs say whether nodes use TLS.

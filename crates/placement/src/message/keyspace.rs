@@ -32,6 +32,9 @@ pub struct Keyspace {
     /// When its state changed, in milliseconds since the Unix epoch.
     #[prost(uint64, tag = "5")]
     pub state_changed_ms: u64,
+    /// The [`CreateKeyspace::nonce`] of the call that created it; 0 if that had none.
+    #[prost(uint64, tag = "6")]
+    pub nonce: u64,
 }
 
 /// See [`crate::Command::KeyspaceByName`]; answered by a keyspace.
@@ -59,6 +62,10 @@ pub struct CreateKeyspace {
     /// Its name: 1 to [`crate::KEYSPACE_NAME_BYTES_MAX`] letters, digits, `_` and `-`.
     #[prost(string, tag = "1")]
     pub name: String,
+    /// Drawn at random, once per call of a client: the call may be sent several times, and what it created itself is
+    /// its answer. 0: none, then a keyspace of that name is always that of another call.
+    #[prost(uint64, tag = "2")]
+    pub nonce: u64,
 }
 
 /// See [`crate::Command::SetKeyspaceState`]; answered by the keyspace, once that is durable.
@@ -84,7 +91,8 @@ pub struct KeyspaceList {
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct ExternalTimestamp {}
 
-/// See [`crate::Command::SetExternalTimestamp`]; answered by `ExternalTimestampSet`, once that is durable.
+/// See [`crate::Command::SetExternalTimestamp`]; answered by `ExternalTimestampSet`, once that is durable. What is set
+/// already is success, so that the call may be sent several times.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct SetExternalTimestamp {
     /// Not below the one that is set, and not in the future.

@@ -9,8 +9,14 @@
 //!          no node leads ───────────> Unrouted, tried again shortly
 //! ```
 //! Every answer "not the leader" leads back to Unrouted, until the deadline. A call of another node is not forwarded a
-//! second time: it is answered "not the leader", and that node routes it again. Sending again after a missing answer is
-//! safe because placement's calls may be executed twice: timestamps and ids are then skipped, the rest is idempotent.
+//! second time: it is answered "not the leader", and that node routes it again.
+//!
+//! Sending again after a missing answer is possible because placement's calls may be executed twice, also while the
+//! first execution waits for its write: timestamps and ids are then skipped, and a change that is pending is joined,
+//! one that is done is success. A creation of a keyspace carries a nonce for that. Changes of a keyspace's state and
+//! of the external timestamp carry none, and are idempotent only if no other caller makes a change between the two
+//! executions: after a further change the second execution is refused as one that goes back, although the first one
+//! took effect; a state that was set back is set again.
 //!
 //! Ids of calls start at a random number, so an answer to an earlier process of this node matches no call of this one.
 

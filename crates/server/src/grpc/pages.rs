@@ -7,12 +7,15 @@ use crate::api::Node;
 use crate::pd::{PageError, Pd, PdError};
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{StatusCode, Version};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get};
 use serde_json::Value;
 
 const PREFIX: &str = "/pd/";
+/// When a client may ask again for a page that is made for another one.
+const RETRY_AFTER_SECONDS: &str = "5";
 
 /// The pages.
 pub(super) fn pages<N: Node>(pd: Pd<N>) -> Router {
@@ -22,10 +25,18 @@ pub(super) fn pages<N: Node>(pd: Pd<N>) -> Router {
         .route("/pd/api/v1/health", get(async |State(pd): State<Pd<N>>| answer(pd.health_page().await)))
         .route("/pd/api/v1/stores", get(async |State(pd): State<Pd<N>>| answer(pd.stores_page().await)))
         .route("/pd/api/v1/store/{id}", get(store))
-        .route("/pd/api/v1/regions", get(async |State(pd): State<Pd<N>>| answer(pd.regions_page().await)))
+        .route("/pd/api/v1/regions", get(regions))
         .route("/pd/api/v1/region/id/{id}", get(region))
         .route("/pd/{*rest}", any(unknown))
         .with_state(pd)
+}
+
+/// Written as JSON already.
+async fn regions<N: Node>(State(pd): State<Pd<N>>) -> Response {
+    match pd.regions_page().await {
+        Ok(page) => ([(CONTENT_TYPE, "application/json")], page).into_response(),
+        Err(error) => refusal(&error),
+    }
 }
 
 async fn store<N: Node>(State(pd): State<Pd<N>>, Path(id): Path<String>) -> Response {
@@ -47,13 +58,20 @@ fn not_an_id(id: &str) -> Response {
 }
 
 fn answer(page: Result<Value, PageError>) -> Response {
-    let error = match page {
-        Ok(page) => return Json(page).into_response(),
-        Err(error) => error,
-    };
-    let code = match &error {
+    match page {
+        Ok(page) => Json(page).into_response(),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn refusal(error: &PageError) -> Response {
+    let code = match error {
         PageError::NotFound(_) => StatusCode::NOT_FOUND,
         PageError::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        PageError::Busy(_) => {
+            let later = [(RETRY_AFTER, RETRY_AFTER_SECONDS)];
+            return (later, text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())).into_response();
+        }
         PageError::Pd(PdError::Invalid(_) | PdError::WrongCluster { .. }) => StatusCode::BAD_REQUEST,
         PageError::Pd(PdError::Internal(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         PageError::Pd(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -79,3 +97,7 @@ pub(super) fn refusal_by_http1(request: &Request) -> Option<Response> {
                 the status port";
     Some(text(StatusCode::NOT_FOUND, what))
 }
+
+#[cfg(test)]
+#[path = "pages_test.rs"]
+mod tests;

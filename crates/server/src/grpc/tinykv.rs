@@ -36,6 +36,18 @@ macro_rules! serve {
     ($($function:ident, $handler:ident, $($request:ident)::+ => $($reply:ident)::+;)+) => {
         #[tonic::async_trait]
         impl<N: Node> TinyKv for TinyKvService<N> {
+            /// Unlike the others it has an error besides its answer.
+            async fn kv_check_txn_status(
+                &self,
+                request: Request<tinykvpb::CheckTxnStatusRequest>,
+            ) -> Result<Response<tinykvpb::CheckTxnStatusResponse>, Status> {
+                let (kv, request) = (self.kv.clone(), request.into_inner());
+                let running =
+                    Running::new(self.requests.spawn(async move { kv.tinykv_check_txn_status(request).await }));
+                let answer = self.metrics.time("tinykv_check_txn_status", running.answer()).await?;
+                answer.map(Response::new).map_err(|error| Status::invalid_argument(error.to_string()))
+            }
+
             $(
                 async fn $function(
                     &self,
@@ -55,7 +67,6 @@ serve! {
     kv_scan, tinykv_scan, kvrpcpb::ScanRequest => kvrpcpb::ScanResponse;
     kv_prewrite, tinykv_prewrite, tinykvpb::PrewriteRequest => kvrpcpb::PrewriteResponse;
     kv_commit, tinykv_commit, kvrpcpb::CommitRequest => kvrpcpb::CommitResponse;
-    kv_check_txn_status, tinykv_check_txn_status, tinykvpb::CheckTxnStatusRequest => tinykvpb::CheckTxnStatusResponse;
     kv_batch_rollback, tinykv_batch_rollback, kvrpcpb::BatchRollbackRequest => kvrpcpb::BatchRollbackResponse;
     kv_resolve_lock, tinykv_resolve_lock, kvrpcpb::ResolveLockRequest => kvrpcpb::ResolveLockResponse;
     raw_get, tinykv_raw_get, kvrpcpb::RawGetRequest => kvrpcpb::RawGetResponse;

@@ -7,6 +7,11 @@ use super::{Kv, answer};
 use crate::api::Node;
 use kontiki_proto::{errorpb, kvrpcpb, tinykvpb};
 
+/// A request failed, and would fail again; the text says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Final(pub String);
+
 impl<N: Node> Kv<N> {
     /// KvGet.
     pub async fn tinykv_get(&self, request: kvrpcpb::GetRequest) -> kvrpcpb::GetResponse {
@@ -70,11 +75,13 @@ impl<N: Node> Kv<N> {
         reply
     }
 
-    /// KvCheckTxnStatus: without a lock or a record of the transaction, it is rolled back.
+    /// KvCheckTxnStatus: without a lock or a record of the transaction, it is rolled back. There the answer has no
+    /// place for an error about the key: one that passes goes to the region error, whose clients try again; one that
+    /// stays is the error of the call, since they would try again for ever.
     pub async fn tinykv_check_txn_status(
         &self,
         request: tinykvpb::CheckTxnStatusRequest,
-    ) -> tinykvpb::CheckTxnStatusResponse {
+    ) -> Result<tinykvpb::CheckTxnStatusResponse, Final> {
         let tinykvpb::CheckTxnStatusRequest { context, primary_key, lock_ts, current_ts } = request;
         let request = kvrpcpb::CheckTxnStatusRequest {
             context,
@@ -87,10 +94,9 @@ impl<N: Node> Kv<N> {
         let kvrpcpb::CheckTxnStatusResponse {
             region_error: at_region, error, lock_ttl, commit_version, action, ..
         } = self.check_txn_status(request).await;
-        // An error about the key has no other place there.
-        let of_key = error.map(|error| answer::with(in_words(&error)));
+        let of_key = error.map(passing).transpose()?;
         let region_error = at_region.map(region_error).or(of_key);
-        tinykvpb::CheckTxnStatusResponse { region_error, lock_ttl, commit_version, action }
+        Ok(tinykvpb::CheckTxnStatusResponse { region_error, lock_ttl, commit_version, action })
     }
 
     /// RawGet.
@@ -147,6 +153,15 @@ fn prewrite(request: tinykvpb::PrewriteRequest) -> Result<kvrpcpb::PrewriteReque
     Ok(kvrpcpb::PrewriteRequest { context, mutations, primary_lock, start_version, lock_ttl, ..Default::default() })
 }
 
+/// The error of a region with the text of an error about a key, if the same request may succeed later.
+fn passing(error: kvrpcpb::KeyError) -> Result<errorpb::Error, Final> {
+    let text = in_words(&error);
+    match key_error(error).abort.is_empty() {
+        true => Ok(answer::with(text)),
+        false => Err(Final(text)),
+    }
+}
+
 /// One of the four kinds. A transaction that was rolled back, or that needs a higher commit timestamp, can be repeated;
 /// anything else is its end.
 fn key_error(error: kvrpcpb::KeyError) -> kvrpcpb::KeyError {
@@ -163,6 +178,8 @@ fn key_error(error: kvrpcpb::KeyError) -> kvrpcpb::KeyError {
         || error.txn_not_found.is_some()
         || error.txn_lock_not_found.is_some();
     match is_retryable {
+        // Applications match its text.
+        true if !retryable.is_empty() => kvrpcpb::KeyError { retryable: retryable.clone(), ..Default::default() },
         true => kvrpcpb::KeyError { retryable: in_words(&error), ..Default::default() },
         false => kvrpcpb::KeyError { abort: in_words(&error), ..Default::default() },
     }

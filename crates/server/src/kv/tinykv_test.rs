@@ -72,18 +72,18 @@ async fn operations_have_the_numbers_of_tinykv() {
 async fn the_time_to_live_is_measured_by_the_fourth_field() {
     let kv = FakeNode::new().kv();
     kv.tinykv_prewrite(put("a", ts(1_000))).await;
-    let alive = kv.tinykv_check_txn_status(status("a", ts(1_000), ts(3_999))).await;
+    let alive = kv.tinykv_check_txn_status(status("a", ts(1_000), ts(3_999))).await.unwrap();
     assert_eq!((alive.lock_ttl, alive.action), (3000, 0));
-    let expired = kv.tinykv_check_txn_status(status("a", ts(1_000), ts(4_001))).await;
+    let expired = kv.tinykv_check_txn_status(status("a", ts(1_000), ts(4_001))).await.unwrap();
     assert_eq!((expired.lock_ttl, expired.commit_version, expired.action), (0, 0, 1));
     // Without a lock or a record it is rolled back, and stays so.
-    let absent = kv.tinykv_check_txn_status(status("b", ts(1_000), ts(1_001))).await;
+    let absent = kv.tinykv_check_txn_status(status("b", ts(1_000), ts(1_001))).await.unwrap();
     assert_eq!((absent.action, absent.region_error), (2, None));
     let late = kv.tinykv_prewrite(put("b", ts(1_000))).await;
     assert!(late.errors[0].conflict.is_some() || !late.errors[0].abort.is_empty(), "{late:?}");
     kv.tinykv_prewrite(put("c", 10)).await;
     kv.tinykv_commit(commit("c", 10, 11)).await;
-    assert_eq!(kv.tinykv_check_txn_status(status("c", 10, 20)).await.commit_version, 11);
+    assert_eq!(kv.tinykv_check_txn_status(status("c", 10, 20)).await.unwrap().commit_version, 11);
 }
 
 /// Its clients know four kinds.
@@ -123,7 +123,7 @@ fn errors_of_other_kinds_become_retryable_or_abort() {
 async fn a_commit_without_a_lock_can_be_repeated_as_a_new_transaction() {
     let kv = FakeNode::new().kv();
     let error = kv.tinykv_commit(commit("a", 10, 11)).await.error.unwrap();
-    assert!(!error.retryable.is_empty() || !error.abort.is_empty(), "{error:?}");
+    assert!(error.retryable.contains("TxnLockNotFound"), "applications match that text: {error:?}");
     assert!(error.txn_lock_not_found.is_none() && error.txn_not_found.is_none(), "{error:?}");
 }
 
@@ -151,4 +151,25 @@ async fn raw_calls_have_no_end_key_and_a_text_as_error() {
     node.state.lock().errors.extend((0..100).map(|_| NodeError::Busy("full")));
     let error = kv.tinykv_raw_scan(scan("", 9)).await.region_error.unwrap();
     assert!(error.server_is_busy.is_none() && error.message.contains("full"), "{error:?}");
+}
+
+/// Clients try again what is in the region error.
+#[tokio::test]
+async fn only_what_passes_is_a_region_error_of_a_status() {
+    let node = FakeNode::new();
+    let kv = node.kv();
+    let mut request = status("a", 10, 20);
+    request.context.as_mut().unwrap().api_version = 9;
+    let Final(text) = kv.tinykv_check_txn_status(request).await.unwrap_err();
+    assert!(text.contains("API version 9"), "{text}");
+    let none = kvrpcpb::KeyError::default;
+    let locked = kvrpcpb::KeyError { locked: Some(Default::default()), ..none() };
+    assert!(passing(locked).unwrap().message.contains("locked"));
+    let retryable = kvrpcpb::KeyError { retryable: "again".into(), ..none() };
+    assert_eq!(passing(retryable).unwrap().message, "again");
+    let last = kvrpcpb::KeyError { primary_mismatch: Some(Default::default()), ..none() };
+    assert!(passing(last).is_err());
+    node.state.lock().errors.extend((0..100).map(|_| NodeError::Busy("full")));
+    let busy = kv.tinykv_check_txn_status(status("a", 10, 20)).await.unwrap();
+    assert!(busy.region_error.unwrap().message.contains("full"));
 }

@@ -72,6 +72,9 @@ fn a_client_of_tinykv_finds_a_region_and_commits() {
         };
         let answer = kv.kv_check_txn_status(status.clone()).await.unwrap().into_inner();
         assert_eq!((answer.lock_ttl, answer.commit_version, answer.region_error), (3_000, 0, None));
+        let mut wrong = status.clone();
+        wrong.context.as_mut().unwrap().api_version = 9;
+        assert_eq!(kv.kv_check_txn_status(wrong).await.unwrap_err().code(), Code::InvalidArgument);
         let commit_version = timestamp(&mut scheduler).await;
         let keys = vec!["k".into(), "l".into()];
         let commit = CommitRequest { context: context.clone(), start_version, keys, commit_version };

@@ -6,6 +6,7 @@ use kontiki_placement::{
     Command, CreateKeyspace, Keyspace, KeyspaceByName, Keyspaces, Outcome, Refusal, RefusalCode, SetKeyspaceState,
 };
 use kontiki_proto::{keyspacepb, pdpb};
+use std::hash::{BuildHasher, RandomState};
 
 impl<N: Node> Pd<N> {
     /// LoadKeyspace.
@@ -25,7 +26,7 @@ impl<N: Node> Pd<N> {
         request: keyspacepb::CreateKeyspaceRequest,
     ) -> Result<keyspacepb::CreateKeyspaceResponse> {
         self.check(&request.header)?;
-        let command = Command::CreateKeyspace(CreateKeyspace { name: request.name });
+        let command = Command::CreateKeyspace(CreateKeyspace { name: request.name, nonce: nonce() });
         let (header, keyspace) = self.keyspace(command).await?;
         Ok(keyspacepb::CreateKeyspaceResponse { header, keyspace })
     }
@@ -66,6 +67,11 @@ impl<N: Node> Pd<N> {
             },
         }
     }
+}
+
+/// Not 0, and not drawn again, in no process: a `RandomState` is seeded by the operating system.
+fn nonce() -> u64 {
+    RandomState::new().hash_one(()).max(1)
 }
 
 fn error_type(refusal: &Refusal) -> Option<pdpb::ErrorType> {

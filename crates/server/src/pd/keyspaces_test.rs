@@ -6,7 +6,7 @@ use kontiki_proto::keyspacepb as wire;
 
 fn keyspace(id: u32, name: &str) -> Keyspace {
     let state = KeyspaceState::Disabled as i32;
-    Keyspace { id, name: name.into(), state, created_ms: 5_999, state_changed_ms: 7_000 }
+    Keyspace { id, name: name.into(), state, created_ms: 5_999, state_changed_ms: 7_000, nonce: 0 }
 }
 
 #[tokio::test]
@@ -60,4 +60,19 @@ async fn what_is_wrong_with_a_keyspace_is_an_error_in_the_header() {
         assert_eq!(answer.header.unwrap().error.unwrap().r#type(), kind);
     }
     assert_eq!(pd.create_keyspace(Default::default()).await, Err(PdError::Busy("later".into())));
+}
+
+/// Placement recognizes by it a call that is sent to it twice.
+#[tokio::test]
+async fn every_creation_has_a_nonce_of_its_own() {
+    let (node, pd) = answering([Outcome::Keyspace(keyspace(1, "a")), Outcome::Keyspace(keyspace(2, "b"))]);
+    for _ in 0..2 {
+        pd.create_keyspace(Default::default()).await.unwrap();
+    }
+    let nonce = |request: kontiki_placement::Request| match request.command {
+        Some(Command::CreateKeyspace(ask)) => ask.nonce,
+        other => panic!("{other:?}"),
+    };
+    let nonces: Vec<u64> = node.state.lock().placement_requests.drain(..).map(nonce).collect();
+    assert!(nonces.len() == 2 && nonces[0] != nonces[1] && !nonces.contains(&0), "{nonces:?}");
 }

@@ -5,6 +5,7 @@
 
 use super::{Pd, PdError, Result, member, wire_store};
 use crate::api::Node;
+use bytes::Bytes;
 use kontiki_placement::{
     AllStores, Cluster, ClusterInfo, Command, Outcome, Peer, PeerRole, RegionById, RegionInfo, ScanRegions, StoreById,
     StoreInfo,
@@ -12,9 +13,13 @@ use kontiki_placement::{
 use kontiki_proto::metapb;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The maximum number of regions on a page: some 40 MB of text. Larger clusters are asked by ScanRegions.
-const REGIONS_SHOWN_MAX: usize = 100_000;
+const REGIONS_SHOWN_MAX: u32 = 100_000;
+/// The maximum number of pages of regions that are made or sent at a time: each may be large.
+pub(super) const REGION_PAGES_AT_ONCE_MAX: usize = 1;
 /// A member is healthy if it has reported within this time, four times the interval of its reports.
 const SILENCE_MS_MAX: u64 = 20_000;
 
@@ -27,9 +32,24 @@ pub enum PageError {
     /// The page would be too large.
     #[error("{0}")]
     TooLarge(String),
+    /// Another such page is made or sent at the moment. Try again.
+    #[error("{0}")]
+    Busy(String),
     /// Placement does not answer.
     #[error(transparent)]
     Pd(#[from] PdError),
+}
+
+/// A page in JSON. Its place among those that are made or sent is free when the text is dropped.
+struct HeldPage {
+    text: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for HeldPage {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 impl<N: Node> Pd<N> {
@@ -90,24 +110,38 @@ impl<N: Node> Pd<N> {
         }
     }
 
-    /// `/pd/api/v1/regions`.
-    pub async fn regions_page(&self) -> std::result::Result<Value, PageError> {
-        let mut regions: Vec<Value> = Vec::new();
-        let mut start_key = bytes::Bytes::new();
-        loop {
-            let scan = ScanRegions { start_key, ..ScanRegions::default() };
-            let found = self.find_regions(scan).await?;
-            regions.extend(found.iter().map(|info| self.region_json(info)));
+    /// `/pd/api/v1/regions`, in JSON: at most [`REGION_PAGES_AT_ONCE_MAX`] at a time, each until its bytes are dropped.
+    pub async fn regions_page(&self) -> std::result::Result<Bytes, PageError> {
+        let busy = "another page of regions is made or sent at the moment; try again, or use the call ScanRegions";
+        let place = Arc::clone(&self.region_pages).try_acquire_owned();
+        let _place = place.map_err(|_| PageError::Busy(busy.into()))?;
+        let text = self.regions_text(REGIONS_SHOWN_MAX).await?;
+        Ok(Bytes::from_owner(HeldPage { text, _place }))
+    }
+
+    /// Each region is converted as it comes, since a tree of all is many times as large as the text.
+    async fn regions_text(&self, shown_max: u32) -> std::result::Result<Vec<u8>, PageError> {
+        let (mut text, mut count) = (br#"{"regions":["#.to_vec(), 0);
+        let mut start_key = Bytes::new();
+        while count < shown_max {
+            let scan = ScanRegions { start_key, limit: shown_max - count, ..ScanRegions::default() };
+            let mut end_key = Bytes::new();
+            for info in self.find_regions(scan).await? {
+                let separator: &[u8] = if count == 0 { b"" } else { b"," };
+                text.extend_from_slice(separator);
+                serde_json::to_writer(&mut text, &self.region_json(&info)).map_err(unwritten)?;
+                count += 1;
+                end_key = info.region.end_key;
+            }
             // The last region has no end.
-            match found.last().map(|info| info.region.end_key.clone()) {
-                Some(end) if !end.is_empty() => start_key = end,
-                _ => return Ok(json!({ "count": regions.len(), "regions": regions })),
+            if end_key.is_empty() {
+                text.extend_from_slice(format!(r#"],"count":{count}}}"#).as_bytes());
+                return Ok(text);
             }
-            if regions.len() >= REGIONS_SHOWN_MAX {
-                let what = format!("this page shows at most {REGIONS_SHOWN_MAX} regions; use the call ScanRegions");
-                return Err(PageError::TooLarge(what));
-            }
+            start_key = end_key;
         }
+        let what = format!("this page shows at most {shown_max} regions; use the call ScanRegions");
+        Err(PageError::TooLarge(what))
     }
 
     /// `/pd/api/v1/region/id/ID`.
@@ -173,6 +207,10 @@ impl<N: Node> Pd<N> {
         }
         page
     }
+}
+
+fn unwritten(error: serde_json::Error) -> PdError {
+    PdError::Internal(format!("the page cannot be written as JSON: {error}"))
 }
 
 fn role(role: PeerRole) -> &'static str {

@@ -40,7 +40,7 @@ async fn regions_are_counted_over_all_answers_of_placement() {
     // Ids that no replica here has, as on a node of a large cluster.
     let (node, pd) = answering([list(vec![info(50, "", "k"), info(51, "k", "")])]);
     node.state.lock().regions.clear();
-    let page = pd.regions_page().await.unwrap();
+    let page: Value = serde_json::from_slice(&pd.regions_page().await.unwrap()).unwrap();
     assert_eq!(page["count"], 2);
     let first = &page["regions"][0];
     assert_eq!((&first["id"], &first["start_key"], &first["end_key"]), (&json!(50), &json!(""), &json!("6B")));
@@ -50,6 +50,37 @@ async fn regions_are_counted_over_all_answers_of_placement() {
     assert_eq!((&first["approximate_size"], &first["approximate_keys"]), (&json!(96), &json!(7)));
     assert_eq!(first["pending_peers"][0]["id"], 50_003);
     assert!(first.get("down_peers").is_none());
+}
+
+#[tokio::test]
+async fn one_page_of_regions_exists_at_a_time() {
+    let list = || Outcome::Regions(RegionList { regions: vec![info(50, "", "")] });
+    let (node, pd) = answering([list(), list()]);
+    node.state.lock().regions.clear();
+    let first = pd.regions_page().await.unwrap();
+    let part_that_is_being_sent = first.slice(1..2);
+    drop(first);
+    assert!(matches!(pd.clone().regions_page().await, Err(PageError::Busy(_))));
+    assert_eq!(node.state.lock().placement_requests.len(), 1, "nothing was fetched");
+    drop(part_that_is_being_sent);
+    assert!(pd.regions_page().await.is_ok());
+    assert!(matches!(pd.regions_page().await, Err(PageError::Pd(_))), "placement does not answer");
+    assert!(matches!(pd.regions_page().await, Err(PageError::Pd(_))), "a failure frees the place");
+}
+
+#[tokio::test]
+async fn no_region_beyond_the_bound_is_fetched() {
+    let list = |id, start, end| Outcome::Regions(RegionList { regions: vec![info(id, start, end)] });
+    let (node, pd) = answering([list(50, "", "k"), list(51, "k", "m"), list(52, "m", "")]);
+    node.state.lock().regions.clear();
+    assert!(matches!(pd.regions_text(2).await, Err(PageError::TooLarge(_))));
+    let limit = |request: kontiki_placement::Request| match request.command {
+        Some(Command::ScanRegions(scan)) => scan.limit,
+        other => panic!("{other:?}"),
+    };
+    let limits: Vec<u32> = node.state.lock().placement_requests.drain(..).map(limit).collect();
+    assert_eq!(limits[0], 2);
+    assert!(!limits.is_empty() && limits.iter().all(|limit| (1..=2).contains(limit)), "{limits:?}");
 }
 
 #[tokio::test]
