@@ -120,25 +120,15 @@ impl<T: Transport> Client<T> {
     /// keys at `start_ts`, commits them at `commit_ts`. For programs that have their own source of timestamps, or that
     /// carry out a commit which was decided elsewhere; a repetition with the same arguments succeeds again.
     ///
-    /// The timestamps have to be of the same source as those of all other transactions on these keys, and `commit_ts`
-    /// newer than the end of the prewrite, if others read the keys meanwhile. Locks expire 3 s after the physical time
-    /// of `start_ts`: other clients that meet them then roll the transaction back.
+    /// The timestamps have to be of the same source as those of all other transactions on these keys. Readers have to
+    /// be excluded, as this call cannot do it: a snapshot at or above `commit_ts` that is read before the prewrite does
+    /// not show the changes, and read again it does. So no client may read the keys at such a timestamp before this
+    /// call has returned. Locks expire 3 s after the physical time of `start_ts`: other clients that meet them then
+    /// roll the transaction back. Where readers cannot be excluded, [`Client::begin`] is the way to commit.
     ///
-    /// [`Error::Invalid`]: nothing was sent. [`Error::CommitTsTooLow`]: see there. Other errors: those of
-    /// [`Transaction::commit`].
-    ///
-    /// ```no_run
-    /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
-    /// use kontiki_client::Mutation;
-    /// let start_ts = client.timestamp().await?;
-    /// let mutations = vec![
-    ///     Mutation::Put { key: "a".into(), value: "1".into() },
-    ///     Mutation::Delete { key: "b".into() },
-    /// ];
-    /// let commit_ts = client.timestamp().await?;
-    /// client.mutate("a", mutations, start_ts, commit_ts).await
-    /// # }
-    /// ```
+    /// [`Error::Invalid`]: nothing was sent. [`Error::CommitTsTooLow`]: see there. [`Error::Undetermined`]: it failed,
+    /// and whether an earlier call with the same arguments has committed could not be found out; call again. Other
+    /// errors: those of [`Transaction::commit`].
     pub async fn mutate(
         &self,
         primary: impl Into<Bytes>,

@@ -5,6 +5,7 @@
 mod mock;
 
 use kontiki_client::{Client, Error, Mutation, Transaction, TransactionOptions};
+use kontiki_proto::kvrpcpb::{self, CommitTsExpired, KeyError, Op};
 use mock::{Fault, Mock, SHORT, encode};
 use std::time::Duration;
 
@@ -66,10 +67,22 @@ async fn keys_of_several_regions_are_decided_by_their_locks() {
     }
 }
 
+/// The id of the region that holds a key.
+fn region(mock: &Mock, key: &str) -> u64 {
+    let state = mock.state.lock();
+    state.regions.iter().find(|region| region.contains(&encode(key))).unwrap().id
+}
+
+/// The regions of these keys decline the faster ways.
+fn decline(mock: &Mock, keys: &[&str]) {
+    let regions = keys.iter().map(|key| region(mock, key)).collect();
+    mock.state.lock().declines = regions;
+}
+
 #[tokio::test]
 async fn what_is_declined_continues_in_two_phases() {
     let (mock, client) = cluster().await;
-    mock.state.lock().declines = true;
+    decline(&mock, &["a", "h", "q"]);
     for keys in [&["a", "b"][..], &["a", "h", "q"]] {
         let commit_ts = write(&client, keys).await.unwrap();
         assert_eq!(client.snapshot(commit_ts).get("a").await.unwrap().unwrap(), "new");
@@ -78,6 +91,53 @@ async fn what_is_declined_continues_in_two_phases() {
     let metrics = client.metrics();
     assert_eq!((metrics.commits_declined, metrics.commits_two_phases), (2, 2));
     assert!(mock.state.lock().locks.is_empty() && mock.state.lock().count("KvCommit") >= 4);
+}
+
+#[tokio::test]
+async fn a_commit_that_some_regions_decline_is_at_a_timestamp_that_all_accept() {
+    let (mock, client) = cluster().await;
+    // The mock's clock advances by a millisecond with each timestamp.
+    mock.state.lock().computed_ahead = 6 << 18;
+    for declining in ["a", "q"] {
+        decline(&mock, &[declining]);
+        let commit_ts = write(&client, &["a", "h", "q"]).await.unwrap();
+        let state = mock.state.lock();
+        assert!(state.locks.is_empty(), "each lock accepts it: {:?}", state.locks);
+        let newest = |key: &str| state.versions[key.as_bytes()].last().unwrap().commit_ts;
+        assert_eq!(["a", "h", "q"].map(newest), [commit_ts; 3]);
+    }
+    assert_eq!(client.metrics().commits_two_phases, 2);
+}
+
+fn pushed_to(min_commit_ts: u64) -> KeyError {
+    let expired = CommitTsExpired { key: "a".into(), min_commit_ts, ..Default::default() };
+    KeyError { commit_ts_expired: Some(expired), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_commit_that_was_pushed_ahead_waits_until_the_oracle_is_there() {
+    let mock = Mock::start().await;
+    let client = mock.client().await;
+    let transaction = putting(&client, &["a"]).await;
+    let least = mock.state.lock().clock + (6 << 18);
+    mock.state.lock().commit_errors.push_back(pushed_to(least));
+    assert!(transaction.commit().await.unwrap().unwrap() >= least);
+    assert_eq!(mock.state.lock().count("KvCommit"), 2);
+}
+
+#[tokio::test]
+async fn locks_of_a_primary_that_is_not_rolled_back_stay() {
+    let (mock, client) = cluster().await;
+    for (reachable, left) in [(true, 0), (false, 2)] {
+        let slow = putting(&client, &["a", "h", "q"]).await;
+        write(&client, &["q"]).await.unwrap();
+        if !reachable {
+            mock.state.lock().fault("KvBatchRollback", Fault::Status(tonic::Code::Unimplemented));
+        }
+        let error = slow.commit().await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }), "{error:?}");
+        assert_eq!(mock.state.lock().locks.len(), left, "the primary's rollback is the first");
+    }
 }
 
 #[tokio::test]
@@ -199,4 +259,60 @@ async fn mutations_that_cannot_be_committed_are_not_sent() {
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
     }
     assert!(mock.state.lock().prewrites.is_empty());
+}
+
+#[tokio::test]
+async fn a_repetition_that_fails_undoes_nothing_of_what_the_first_call_has_committed() {
+    let (mut mock, _) = cluster().await;
+    let client = mock.client_within(SHORT).await;
+    let (start_ts, commit_ts) = (client.timestamp().await.unwrap(), client.timestamp().await.unwrap());
+    // The first call ended after it had committed the primary.
+    {
+        let mut state = mock.state.lock();
+        let put = |key: &'static str| kvrpcpb::Mutation {
+            op: Op::Put as i32,
+            key: key.into(),
+            value: "1".into(),
+            ..Default::default()
+        };
+        let prewritten = state.prewrite(&kvrpcpb::PrewriteRequest {
+            mutations: vec![put("a"), put("q")],
+            primary_lock: "a".into(),
+            start_version: start_ts,
+            lock_ttl: 3_000,
+            ..Default::default()
+        });
+        assert!(prewritten.errors.is_empty());
+        let committed = state.commit(&kvrpcpb::CommitRequest {
+            start_version: start_ts,
+            keys: vec!["a".into()],
+            commit_version: commit_ts,
+            ..Default::default()
+        });
+        assert_eq!(committed, None);
+    }
+    let of_primary = region(&mock, "a");
+    mock.state.lock().lead(of_primary, 2);
+    mock.stop(2).await;
+    let mutations = vec![put("a", "1"), put("q", "1")];
+    let error = client.mutate("a", mutations.clone(), start_ts, commit_ts).await.unwrap_err();
+    assert!(matches!(error, Error::Undetermined { .. }), "{error:?}");
+    {
+        let state = mock.state.lock();
+        assert!(state.locks.contains_key("q".as_bytes()) && state.rollbacks.is_empty(), "it is committed");
+    }
+    mock.state.lock().lead(of_primary, 1);
+    client.mutate("a", mutations, start_ts, commit_ts).await.unwrap();
+    assert_eq!(mock.state.lock().versions["q".as_bytes()][0].commit_ts, commit_ts);
+}
+
+#[tokio::test]
+async fn changes_at_a_timestamp_that_is_too_low_are_rolled_back() {
+    let (mock, client) = cluster().await;
+    let (start_ts, commit_ts) = (client.timestamp().await.unwrap(), client.timestamp().await.unwrap());
+    mock.state.lock().commit_errors.push_back(pushed_to(commit_ts + 1));
+    let error = client.mutate("a", vec![put("a", "1"), put("q", "1")], start_ts, commit_ts).await.unwrap_err();
+    assert_eq!(error, Error::CommitTsTooLow { key: "a".into(), min_commit_ts: commit_ts + 1 });
+    let state = mock.state.lock();
+    assert!(state.locks.is_empty() && state.versions.is_empty() && state.rollbacks.len() == 2);
 }

@@ -13,7 +13,7 @@ use kontiki_client::{Client, Options, TransactionOptions};
 use kontiki_proto::kvrpcpb::{KeyError, KvPair, PessimisticLockRequest, PrewriteRequest};
 use kontiki_proto::{errorpb, metapb, pdpb::pd_server::PdServer, tikvpb::tikv_server::TikvServer};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Version;
@@ -78,7 +78,7 @@ pub struct State {
     pub atomic_writes: usize,
     pub versions: BTreeMap<Bytes, Vec<Version>>,
     pub locks: BTreeMap<Bytes, MockLock>,
-    pub rollbacks: std::collections::BTreeSet<(Bytes, u64)>,
+    pub rollbacks: BTreeSet<(Bytes, u64)>,
     pub clock: u64,
     /// At which regions were to be split.
     pub split_keys: Vec<Bytes>,
@@ -95,8 +95,12 @@ pub struct State {
     pub safe_ts: BTreeMap<u64, u64>,
     /// Of each store: its zone.
     pub zones: BTreeMap<u64, String>,
-    /// Async commit and one-phase commit are declined.
-    pub declines: bool,
+    /// The regions that decline async commit and one-phase commit.
+    pub declines: BTreeSet<u64>,
+    /// How far above the clock the commit timestamps are that a region computes.
+    pub computed_ahead: u64,
+    /// Errors of commits, one for each.
+    pub commit_errors: VecDeque<KeyError>,
     /// Errors of requests for pessimistic locks, one for each.
     pub lock_errors: VecDeque<KeyError>,
     /// Requests for pessimistic locks, and prewrites.

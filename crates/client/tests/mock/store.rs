@@ -101,7 +101,11 @@ impl State {
 
     /// The lowest commit timestamp that is above everything handed out, or 0 if that is declined.
     fn computed(&mut self, request: &PrewriteRequest) -> u64 {
-        if self.declines { 0 } else { request.min_commit_ts.max(self.clock + 1) }
+        let region = request.context.as_ref().map_or(0, |context| context.region_id);
+        if self.declines.contains(&region) {
+            return 0;
+        }
+        request.min_commit_ts.max(self.clock + 1 + self.computed_ahead)
     }
 
     pub fn prewrite(&mut self, request: &PrewriteRequest) -> PrewriteResponse {
@@ -294,6 +298,9 @@ impl State {
     }
 
     pub fn commit(&mut self, request: &CommitRequest) -> Option<KeyError> {
+        if let Some(error) = self.commit_errors.pop_front() {
+            return Some(error);
+        }
         let is_done = |key: &Bytes| self.commit_of(key, request.start_version).is_some();
         if let Some(abort) = self.fails_if_done.clone().filter(|_| request.keys.iter().any(is_done)) {
             return Some(KeyError { abort, ..Default::default() });
@@ -334,6 +341,11 @@ impl State {
         let (key, start_ts) = (&request.primary_key, request.lock_ts);
         let mut reply = CheckTxnStatusResponse::default();
         if let Some(mut lock) = self.own(key, start_ts).cloned() {
+            if request.verify_is_primary && lock.primary != *key {
+                let mismatch = PrimaryMismatch { lock_info: Some(info(key, &lock)) };
+                reply.error = Some(KeyError { primary_mismatch: Some(mismatch), ..Default::default() });
+                return reply;
+            }
             if lock.async_commit.is_some() && !request.force_sync_commit {
                 reply.lock_ttl = lock.ttl_ms;
                 reply.lock_info = Some(info(key, &lock));

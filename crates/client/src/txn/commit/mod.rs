@@ -21,7 +21,8 @@
 //! that is certain.
 //!
 //! A server declines the faster ways by leaving out their timestamps; the locks are ordinary ones then, and the commit
-//! continues in two phases.
+//! continues in two phases. Regions that have not declined may have set a lowest commit timestamp ahead of the present:
+//! the commit waits until the oracle has come there.
 
 mod one_phase;
 mod prewrite;
@@ -30,14 +31,14 @@ mod protocol;
 use super::Snapshot;
 use super::keeper::Keeper;
 use crate::backoff::Backoff;
-use crate::cluster::GROUP_KEYS_MAX;
+use crate::cluster::{Cluster, GROUP_KEYS_MAX};
 use crate::keys::Mode;
 use crate::reply::error_of;
 use crate::transport::Transport;
 use crate::{Error, Result, TransactionOptions};
 use bytes::Bytes;
 use kontiki_proto::calls::{KvBatchRollback, KvCommit};
-use kontiki_proto::kvrpcpb::{self, Mutation, Op};
+use kontiki_proto::kvrpcpb::{self, KeyError, Mutation, Op};
 use one_phase::OnePhase;
 use std::time::Duration;
 
@@ -67,8 +68,8 @@ enum Prewritten {
     Committed(u64),
     /// Decided: committed at this timestamp, with locks on all keys.
     Decided(u64),
-    /// All keys are locked, nothing is decided.
-    Locked,
+    /// All keys are locked, nothing is decided; a commit timestamp below `least` is refused.
+    Locked { least: u64 },
 }
 
 impl<T: Transport> Committer<T> {
@@ -135,17 +136,14 @@ impl<T: Transport> Committer<T> {
                 self.commit_rest(commit_ts, self.keys.clone()).await;
                 Ok(commit_ts)
             }
-            Prewritten::Locked => match self.commit_primary(&mut backoff).await {
+            Prewritten::Locked { least } => match self.commit_primary(least, &mut backoff).await {
                 Ok((commit_ts, rest)) => {
                     counters.commits_two_phases.count();
                     self.commit_rest(commit_ts, rest).await;
                     Ok(commit_ts)
                 }
                 Err(error @ Error::Undetermined { .. }) => Err(error),
-                Err(error) => {
-                    self.roll_back().await;
-                    Err(error)
-                }
+                Err(error) => self.fail_or_settle(error, &mut backoff).await,
             },
         }
     }
@@ -160,19 +158,20 @@ impl<T: Transport> Committer<T> {
                 OnePhase::Committed(commit_ts) => return Ok(Prewritten::Committed(commit_ts)),
                 OnePhase::Declined => {
                     self.snapshot.cluster.counters.commits_declined.count();
-                    return Ok(Prewritten::Locked);
+                    return Ok(Prewritten::Locked { least: 0 });
                 }
                 OnePhase::SeveralRegions => protocol.one_phase = false,
             }
         }
-        match self.prewrite(&protocol, backoff).await? {
-            Some(commit_ts) => Ok(Prewritten::Decided(commit_ts)),
-            None => Ok(Prewritten::Locked),
-        }
+        self.prewrite(&protocol, backoff).await
     }
 
-    /// The outcome after a prewrite failed.
+    /// The outcome after the prewrite, or the commit of the primary, failed.
     async fn fail_or_settle(&self, error: Error, backoff: &mut Backoff<T>) -> Result<u64> {
+        if self.chosen_commit_ts.is_some() {
+            // The caller may have made the same call before, and that one may have committed the primary.
+            backoff.mark_uncertain();
+        }
         if !backoff.is_uncertain() {
             self.roll_back().await;
             return Err(error);
@@ -197,12 +196,25 @@ impl<T: Transport> Committer<T> {
         }
     }
 
+    /// A timestamp of the oracle that is not below `least`: the locks refuse lower ones, those of the secondaries, too.
+    async fn commit_timestamp(&self, least: u64, backoff: &mut Backoff<T>) -> Result<u64> {
+        loop {
+            let commit_ts = self.snapshot.cluster.timestamp(backoff).await?;
+            if commit_ts >= least {
+                return Ok(commit_ts);
+            }
+            backoff
+                .pause(format!("the lowest commit timestamp, {least}, is ahead of the oracle's, {commit_ts}"))
+                .await?;
+        }
+    }
+
     /// Decides the outcome. Returns the commit timestamp and the keys that are still locked.
-    async fn commit_primary(&self, backoff: &mut Backoff<T>) -> Result<(u64, Vec<Bytes>)> {
+    async fn commit_primary(&self, least: u64, backoff: &mut Backoff<T>) -> Result<(u64, Vec<Bytes>)> {
         let cluster = &self.snapshot.cluster;
         let mut commit_version = match self.chosen_commit_ts {
             Some(commit_ts) => commit_ts,
-            None => cluster.timestamp(backoff).await?,
+            None => self.commit_timestamp(least, backoff).await?,
         };
         backoff.begin_decision();
         // Pushed repeatedly by readers, or sent repeatedly: bounded by the deadline.
@@ -228,8 +240,8 @@ impl<T: Transport> Committer<T> {
             match reply.error {
                 None => return Ok((commit_version, more.iter().cloned().chain(rest).collect())),
                 // The lock still exists, so no earlier try has committed: a new timestamp is safe.
-                Some(error) if error.commit_ts_expired.is_some() && self.chosen_commit_ts.is_none() => {
-                    commit_version = cluster.timestamp(backoff).await?;
+                Some(KeyError { commit_ts_expired: Some(expired), .. }) if self.chosen_commit_ts.is_none() => {
+                    commit_version = self.commit_timestamp(expired.min_commit_ts, backoff).await?;
                     backoff.check("readers push the commit")?;
                 }
                 Some(error) => {
@@ -266,18 +278,19 @@ impl<T: Transport> Committer<T> {
     }
 
     /// Releases the locks as far as possible: clients that meet the rest release them when their time to live has
-    /// ended.
+    /// ended. The primary's is the first: where it is not certain to be rolled back, the others follow what becomes of
+    /// it.
     async fn roll_back(&self) {
-        let (cluster, keys, start_version) = (self.snapshot.cluster.clone(), self.keys.clone(), self.start_ts());
+        let (primary, others): (Vec<Bytes>, Vec<Bytes>) =
+            self.keys.iter().cloned().partition(|key| *key == self.primary);
+        let (cluster, start_version) = (self.snapshot.cluster.clone(), self.start_ts());
         let work = async move {
-            let request = |keys: &[Bytes]| kvrpcpb::BatchRollbackRequest {
-                start_version,
-                keys: keys.to_vec(),
-                ..Default::default()
-            };
             let mut backoff = cluster.backoff_of(ROLLBACK_BUDGET);
-            if let Err(error) = cluster.scatter::<KvBatchRollback, _>(Mode::Txn, keys, request, &mut backoff).await {
-                tracing::debug!(start_version, %error, "some locks of a failed transaction are left");
+            for keys in [primary, others] {
+                if let Err(error) = roll_back_keys(&cluster, start_version, keys, &mut backoff).await {
+                    tracing::debug!(start_version, %error, "some locks of a failed transaction are left");
+                    return;
+                }
             }
         };
         self.finish(work).await;
@@ -291,4 +304,17 @@ impl<T: Transport> Committer<T> {
             work.await;
         }
     }
+}
+
+async fn roll_back_keys<T: Transport>(
+    cluster: &Cluster<T>,
+    start_version: u64,
+    keys: Vec<Bytes>,
+    backoff: &mut Backoff<T>,
+) -> Result<()> {
+    let request =
+        |keys: &[Bytes]| kvrpcpb::BatchRollbackRequest { start_version, keys: keys.to_vec(), ..Default::default() };
+    let replies = cluster.scatter::<KvBatchRollback, _>(Mode::Txn, keys, request, backoff).await?;
+    let mut errors = replies.into_iter().filter_map(|(_, reply)| reply.error);
+    errors.next().map_or(Ok(()), |error| Err(error_of(error)))
 }

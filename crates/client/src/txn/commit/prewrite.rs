@@ -1,7 +1,7 @@
 //! Prewrites: requests, and the locks of others that they meet.
 
-use super::Committer;
 use super::protocol::Protocol;
+use super::{Committer, Prewritten};
 use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
 use crate::reply::locks_of;
@@ -24,8 +24,8 @@ const TTL_MS_MAX: u64 = 20_000;
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 
 impl<T: Transport> Committer<T> {
-    /// Locks all keys. Returns the commit timestamp if that decides the transaction.
-    pub(super) async fn prewrite(&self, protocol: &Protocol, backoff: &mut Backoff<T>) -> Result<Option<u64>> {
+    /// Locks all keys.
+    pub(super) async fn prewrite(&self, protocol: &Protocol, backoff: &mut Backoff<T>) -> Result<Prewritten> {
         let mut protocol = *protocol;
         let (mut pending, mut waiting, mut commit_ts) = (self.mutations.clone(), None, 0);
         while !pending.is_empty() {
@@ -53,13 +53,14 @@ impl<T: Transport> Committer<T> {
             }
         }
         if !protocol.async_commit {
-            return Ok(None);
+            // Of regions that have not declined.
+            return Ok(Prewritten::Locked { least: commit_ts });
         }
         if commit_ts <= self.start_ts() {
             let start_ts = self.start_ts();
             return Err(Error::Server(format!("an async commit of transaction {start_ts} got timestamp {commit_ts}")));
         }
-        Ok(Some(commit_ts))
+        Ok(Prewritten::Decided(commit_ts))
     }
 
     pub(super) fn prewrite_request(&self, mutations: &[Mutation], protocol: &Protocol) -> PrewriteRequest {
