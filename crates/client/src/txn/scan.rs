@@ -126,11 +126,13 @@ impl<T: Transport> Pages<T> {
             let (pairs, locks) = split_at_lock(reply.pairs, reply.error)?;
             let whole = locks.is_empty() && answered < part.pairs;
             self.remainder.answered(part, &pairs, whole);
-            if !locks.is_empty() {
-                self.snapshot.clear(&locks, &mut backoff).await?;
-            }
+            // Not with a wait in between, which may fail, or be dropped: these pairs are not asked for again. The next
+            // call meets the lock first.
             if !pairs.is_empty() {
                 return Ok(Some(pairs));
+            }
+            if !locks.is_empty() {
+                self.snapshot.clear(&locks, &mut backoff).await?;
             }
         }
         Ok(None)
