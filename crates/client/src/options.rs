@@ -72,7 +72,7 @@ pub struct TransactionOptions {
     /// 10 s.
     pub lock_wait: Duration,
     /// Time to live of a pessimistic transaction's locks: how long those of a client that died keep others waiting. A
-    /// live one prolongs it at half of this time. Default 20 s.
+    /// live one prolongs it at each third of this time. Default 20 s.
     pub lock_ttl: Duration,
 }
 

@@ -148,6 +148,26 @@ async fn a_first_call_that_fails_leaves_no_primary_behind() {
 }
 
 #[tokio::test]
+async fn what_a_dropped_first_call_has_locked_is_released_before_another_primary_is_chosen() {
+    let (mock, client) = cluster().await;
+    let mut transaction = client.begin_pessimistic().await.unwrap();
+    (0..1000).for_each(|_| mock.state.lock().fault("KvPessimisticLock", Fault::LoseAnswer));
+    tokio::select! {
+        result = transaction.put("a", "1") => panic!("{result:?}"),
+        () = eventually(&mock, |mock| locked(mock) == ["a"]) => {}
+    }
+    mock.state.lock().faults.clear();
+    mock.state.lock().fault("KVPessimisticRollback", Fault::Status(tonic::Code::Unimplemented));
+    assert!(transaction.put("q", "1").await.is_err(), "the first lock names a primary that would not be kept alive");
+    assert_eq!(locked(&mock), ["a"]);
+    transaction.put("q", "1").await.unwrap();
+    assert_eq!(locked(&mock), ["q"]);
+    assert_eq!(mock.state.lock().locks["q".as_bytes()].primary, "q");
+    transaction.commit().await.unwrap();
+    assert!(locked(&mock).is_empty());
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_the_lock_is_released() {
     let (mock, client) = cluster().await;
     let mut holder = client.begin_pessimistic().await.unwrap();
@@ -204,6 +224,50 @@ async fn heartbeats_keep_the_primary_alive_until_the_end() {
     eventually(&mock, |mock| beats(mock) > before + 1).await;
     let of_a = mock.state.lock().locks.contains_key("a".as_bytes());
     assert!(!of_a, "a transaction that has ended has no heartbeats");
+}
+
+/// Waits, without letting the time of the client pass.
+#[allow(clippy::disallowed_methods)] // tokio's clock stands still
+async fn at_this_moment(holds: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it does not happen at this moment");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_failed_is_soon_repeated() {
+    let (mock, client) = cluster().await;
+    let mut transaction = client.begin_pessimistic().await.unwrap();
+    transaction.put("a", "1").await.unwrap();
+    // The clock stands still as long as there is work.
+    let busy = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::time::pause();
+    let ttl = TransactionOptions::default().lock_ttl;
+    let pass = |time: Duration| tokio::time::advance(time + Duration::from_millis(2));
+    let (mock, client) = (&mock, &client);
+    let beats = |count| at_this_moment(move || client.metrics().heartbeats == count);
+    let sent = |count| at_this_moment(move || mock.state.lock().count("KvTxnHeartBeat") == count);
+    pass(ttl / 3).await;
+    beats(1).await;
+    mock.state.lock().fault("KvTxnHeartBeat", Fault::Status(tonic::Code::Unimplemented));
+    pass(ttl / 3).await;
+    sent(2).await;
+    // The answers of one store arrive in order.
+    for _ in 0..3 {
+        client.raw().get("a").await.unwrap();
+    }
+    pass(ttl / 10).await;
+    beats(2).await;
+    assert_eq!(mock.state.lock().count("KvTxnHeartBeat"), 3);
+    busy.abort();
+    tokio::time::resume();
+    transaction.rollback().await.unwrap();
 }
 
 #[tokio::test]

@@ -523,3 +523,16 @@ async fn what_a_scan_has_read_before_a_lock_is_not_lost_with_the_wait_for_it() {
         assert_eq!(found.into_iter().map(|pair| pair.key).collect::<Vec<_>>(), in_order);
     }
 }
+
+#[tokio::test]
+async fn a_lock_whose_primary_has_another_primary_is_waited_for() {
+    let (mock, client) = cluster().await;
+    let start_ts = crashed_writer(&mock, &client, &["a", "h"], |_| {}).await;
+    mock.state.lock().locks.get_mut("a".as_bytes()).unwrap().primary = "q".into();
+    let waiting = mock.client_within(SHORT).await;
+    match waiting.snapshot(client.timestamp().await.unwrap()).get("h").await.unwrap_err() {
+        Error::Timeout { last, .. } => assert!(last.contains(&format!("locked by transaction {start_ts}")), "{last}"),
+        other => panic!("{other}"),
+    }
+    assert_eq!(mock.state.lock().locks.len(), 2);
+}

@@ -1,10 +1,11 @@
 //! Keeps the locks of a pessimistic transaction alive, and releases them when it is dropped.
 //!
-//! One task per transaction, from its first lock on. Every half time to live it sends a heartbeat for the primary's
-//! lock: the other locks follow the primary. It also releases the locks of a transaction that is dropped, because it
-//! runs where it may: a `drop` may happen outside of the runtime.
+//! One task per transaction, from its first lock on. Every third of the time to live it sends a heartbeat for the
+//! primary's lock, and after a failure sooner: the other locks follow the primary. It also releases the locks of a
+//! transaction that is dropped, because it runs where it may: a `drop` may happen outside of the runtime.
 
 use crate::Result;
+use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::keys::Mode;
 use crate::reply::error_of;
@@ -62,13 +63,19 @@ impl Keeper {
 }
 
 async fn keep<T: Transport>(cluster: Arc<Cluster<T>>, kept: Kept, mut ended: oneshot::Receiver<Release>) {
-    let interval = (kept.ttl / 2).max(INTERVAL_MIN);
+    let interval = (kept.ttl / 3).max(INTERVAL_MIN);
+    let interval_after_failure = (kept.ttl / 10).max(INTERVAL_MIN);
+    let mut wait = interval;
     while cluster.transport.now().saturating_sub(kept.began) < LIFE_MAX {
+        let pause = wait;
         let beat = pin!(async {
-            cluster.transport.sleep(interval).await;
-            if let Err(error) = heartbeat(&cluster, &kept, interval).await {
-                // The lock may not be there yet, or is lost, which the commit finds out.
-                tracing::debug!(start_ts = kept.start_ts, %error, "a heartbeat failed");
+            cluster.transport.sleep(pause).await;
+            match heartbeat(&cluster, &kept, interval).await {
+                Ok(()) => interval,
+                Err(error) => {
+                    tracing::debug!(start_ts = kept.start_ts, %error, "a heartbeat failed");
+                    interval_after_failure
+                }
             }
         });
         match select(&mut ended, beat).await {
@@ -79,11 +86,12 @@ async fn keep<T: Transport>(cluster: Arc<Cluster<T>>, kept: Kept, mut ended: one
                 return;
             }
             Either::Left((Err(_), _)) => return,
-            Either::Right(_) => {}
+            Either::Right((next, _)) => wait = next,
         }
     }
 }
 
+/// A lock that is not there is no failure: it may not be there yet, or is lost, which the commit finds out.
 async fn heartbeat<T: Transport>(cluster: &Cluster<T>, kept: &Kept, budget: Duration) -> Result<()> {
     let age = cluster.transport.now().saturating_sub(kept.began);
     let request = TxnHeartBeatRequest {
@@ -94,10 +102,11 @@ async fn heartbeat<T: Transport>(cluster: &Cluster<T>, kept: &Kept, budget: Dura
     };
     let mut backoff = cluster.backoff_of(budget);
     let reply = cluster.call::<KvTxnHeartBeat>(Mode::Txn, &kept.primary, request, &mut backoff).await?;
-    if let Some(error) = reply.error {
-        return Err(error_of(error));
+    match reply.error {
+        None => cluster.counters.heartbeats.count(),
+        Some(error) if error.txn_not_found.is_some() => {}
+        Some(error) => return Err(error_of(error)),
     }
-    cluster.counters.heartbeats.count();
     Ok(())
 }
 
@@ -109,6 +118,17 @@ pub(super) async fn release<T: Transport>(
     for_update_ts: u64,
     keys: Vec<Bytes>,
 ) -> Result<()> {
+    release_within(cluster, start_ts, for_update_ts, keys, &mut cluster.backoff_of(RELEASE_BUDGET)).await
+}
+
+/// The same as a part of an operation.
+pub(super) async fn release_within<T: Transport>(
+    cluster: &Cluster<T>,
+    start_ts: u64,
+    for_update_ts: u64,
+    keys: Vec<Bytes>,
+    backoff: &mut Backoff<T>,
+) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -118,8 +138,7 @@ pub(super) async fn release<T: Transport>(
         keys: keys.to_vec(),
         ..Default::default()
     };
-    let mut backoff = cluster.backoff_of(RELEASE_BUDGET);
-    let replies = cluster.scatter::<KvPessimisticRollback, _>(Mode::Txn, keys, request, &mut backoff).await?;
+    let replies = cluster.scatter::<KvPessimisticRollback, _>(Mode::Txn, keys, request, backoff).await?;
     let mut errors = replies.into_iter().flat_map(|(_, reply)| reply.errors);
     errors.next().map_or(Ok(()), |error| Err(error_of(error)))
 }

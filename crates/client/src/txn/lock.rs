@@ -109,8 +109,10 @@ impl<T: Transport> LockResolver<T> {
             if error.txn_not_found.is_some() {
                 return Ok(Answer::Undecided(LockState::Alive));
             }
-            if error.primary_mismatch.is_some() && is_pessimistic(lock) {
-                return Ok(Answer::Stale);
+            if error.primary_mismatch.is_some() {
+                // A prewritten lock names the primary that decides: what was read of this one is outdated.
+                let outdated = Answer::Undecided(LockState::Alive);
+                return Ok(if is_pessimistic(lock) { Answer::Stale } else { outdated });
             }
         }
         if let Some(primary) = reply.lock_info.as_ref().filter(|lock| lock.use_async_commit && is_expired(lock, now)) {

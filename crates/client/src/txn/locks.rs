@@ -8,11 +8,13 @@
 //!    sent again.
 //! 4. A call locks all of its keys, or releases those that it has locked before it fails. What it could not release, or
 //!    has no answer about, is released with the transaction.
-//! 5. A lock that is lost (its transaction was silent for longer than its time to live) is noticed at the commit: the
+//! 5. A new primary is chosen only after locks that may name an earlier one are released: no heartbeats keep those
+//!    alive.
+//! 6. A lock that is lost (its transaction was silent for longer than its time to live) is noticed at the commit: the
 //!    prewrite fails if another transaction has written or locked the key since.
 
 use super::Snapshot;
-use super::keeper::{Keeper, Kept, release};
+use super::keeper::{Keeper, Kept, release, release_within};
 use crate::backoff::Backoff;
 use crate::keys::Mode;
 use crate::reply::error_of;
@@ -92,6 +94,9 @@ impl<T: Transport> Locks<T> {
         let wanted: BTreeSet<Bytes> = keys.into_iter().filter(is_new).collect();
         let unlocked: Vec<Bytes> = wanted.iter().filter(|key| !self.held.contains_key(*key)).cloned().collect();
         let mut backoff = self.snapshot.cluster.backoff();
+        if !wanted.is_empty() && !self.has_primary() {
+            self.release_doubtful(&mut backoff).await?;
+        }
         let outcome = self.acquire_all(wanted.into_iter().collect(), want, &mut backoff).await;
         if let Err(error) = outcome {
             if matches!(error, Error::Deadlock { .. }) {
@@ -104,9 +109,7 @@ impl<T: Transport> Locks<T> {
     }
 
     async fn acquire_all(&mut self, mut keys: Vec<Bytes>, want: Want, backoff: &mut Backoff<T>) -> Result<()> {
-        // A primary that is in doubt was chosen by a call that was dropped.
-        let has_primary = self.primary.as_ref().is_some_and(|primary| self.held.contains_key(primary));
-        if !has_primary && !keys.is_empty() {
+        if !self.has_primary() && !keys.is_empty() {
             let primary = keys.remove(0);
             let start_ts = self.snapshot.timestamp();
             let kept = Kept { primary: primary.clone(), start_ts, began: self.began, ttl: self.options.lock_ttl };
@@ -115,6 +118,19 @@ impl<T: Transport> Locks<T> {
             self.lock(vec![primary], want, backoff).await?;
         }
         self.lock(keys, want, backoff).await
+    }
+
+    /// A primary that is in doubt was chosen by a call that was dropped.
+    fn has_primary(&self) -> bool {
+        self.primary.as_ref().is_some_and(|primary| self.held.contains_key(primary))
+    }
+
+    /// Releases the locks that a call which failed, or was dropped, may have left. They stay in doubt until the
+    /// transaction's end: a request of that call may still arrive.
+    async fn release_doubtful(&self, backoff: &mut Backoff<T>) -> Result<()> {
+        let (cluster, start_ts) = (&self.snapshot.cluster, self.snapshot.timestamp());
+        let doubtful = self.doubtful.iter().cloned().collect();
+        release_within(cluster, start_ts, self.for_update_ts, doubtful, &mut backoff.aside()).await
     }
 
     async fn lock(&mut self, keys: Vec<Bytes>, want: Want, backoff: &mut Backoff<T>) -> Result<()> {
