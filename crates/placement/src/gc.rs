@@ -193,10 +193,10 @@ impl Gc {
             held = self.move_txn(safe_point, now_ms);
         } else if ttl_seconds <= 0 {
             self.wanted.barriers.remove(&service);
-        } else if safe_point >= self.wanted.txn_safe_point {
-            if let Err(refusal) = self.put(service, safe_point, ttl_seconds, now_ms) {
-                return Some(Err(refusal));
-            }
+        } else if safe_point >= self.wanted.txn_safe_point
+            && let Err(refusal) = self.put(service, safe_point, ttl_seconds, now_ms)
+        {
+            return Some(Err(refusal));
         }
         // By invariant 1 the transaction safe point is the minimum of all.
         let min_safe_point = self.wanted.txn_safe_point;
