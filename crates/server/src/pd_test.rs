@@ -95,7 +95,7 @@ async fn safe_points_and_barriers_are_passed_on() {
     assert_eq!((state.gc_safe_point, state.txn_safe_point, state.is_keyspace_level_gc), (5, 6, false));
     assert_eq!(state.keyspace_scope.unwrap().keyspace_id, u32::MAX);
     let info = pdpb::GcBarrierInfo { barrier_id: "backup".into(), barrier_ts: 7, ttl_seconds: 60 };
-    assert_eq!(state.gc_barriers, [info.clone()]);
+    assert_eq!(state.gc_barriers, std::slice::from_ref(&info));
     let without = pdpb::GetGcStateRequest { exclude_gc_barriers: true, ..Default::default() };
     assert_eq!(pd.get_gc_state(without).await.unwrap().gc_state.unwrap().gc_barriers, []);
     assert_eq!(pd.get_all_keyspaces_gc_states(Default::default()).await.unwrap().gc_states.len(), 1);

@@ -100,9 +100,7 @@ impl<S: Stores> Resolver<S> {
     async fn now(&self) -> Option<TimeStamp> {
         let request = Command::Timestamps(Timestamps { count: 1 });
         match self.node.placement(request.into()).await.ok()?.outcome? {
-            Outcome::Timestamps(granted) => {
-                Some(TimeStamp((granted.physical_ms << LOGICAL_BITS) | u64::from(granted.logical)))
-            }
+            Outcome::Timestamps(granted) => Some(TimeStamp((granted.physical_ms << LOGICAL_BITS) | granted.logical)),
             _ => None,
         }
     }
