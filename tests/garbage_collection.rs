@@ -113,7 +113,7 @@ async fn prewrite(endpoint: &str, start_version: u64, keys: &[&'static str], pre
     for key in prewritten {
         let region_key = encoded(key).into();
         let reply = pd.get_region(GetRegionRequest { region_key, ..Default::default() }).await.expect("answers");
-        let (region, leader) = (reply.get_ref().region.clone().expect("known"), reply.get_ref().leader.clone());
+        let (region, leader) = (reply.get_ref().region.clone().expect("known"), reply.get_ref().leader);
         let store_id = leader.as_ref().expect("one leads").store_id;
         let store = pd
             .get_store(kontiki_proto::pdpb::GetStoreRequest { store_id, ..Default::default() })
