@@ -110,7 +110,7 @@ impl<N: Node> Pd<N> {
         }
     }
 
-    /// `/pd/api/v1/regions`, in JSON: at most [`REGION_PAGES_AT_ONCE_MAX`] at a time, each until its bytes are dropped.
+    /// `/pd/api/v1/regions`, in JSON: at most one at a time, each until its bytes are dropped.
     pub async fn regions_page(&self) -> std::result::Result<Bytes, PageError> {
         let busy = "another page of regions is made or sent at the moment; try again, or use the call ScanRegions";
         let place = Arc::clone(&self.region_pages).try_acquire_owned();
