@@ -9,7 +9,10 @@ use super::{
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
     /// What is asked; `None` only if the sender knows commands that we do not.
-    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25")]
+    #[prost(
+        oneof = "Command",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 34, 35"
+    )]
     pub command: Option<Command>,
 }
 
