@@ -109,10 +109,8 @@ fn a_safe_point_that_was_moved_alone_moves_that_of_transactions() {
     let mut batch = WriteBatch::new();
     put_gc(&mut batch, &GcRecord { safe_point: 5, txn_safe_point: 7, ..GcRecord::default() });
     view.apply(&batch);
-    let mut value = Vec::new();
-    put_u64(&mut value, 9);
     let mut batch = WriteBatch::new();
-    batch.put(FAMILY, KEY_SAFE_POINT, &value);
+    put_number(&mut batch, KEY_SAFE_POINT, 9);
     view.apply(&batch);
     let gc = load(&view).unwrap().gc;
     assert_eq!((gc.safe_point, gc.txn_safe_point), (9, 9));
