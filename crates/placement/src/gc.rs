@@ -16,7 +16,7 @@
 //! A change is made to the *wanted* state at once, so that later calls see it, and answered when a write that contains
 //! it is durable; what is answered to readers is the *durable* state.
 
-use crate::call::CallId;
+use crate::call::{Answer, CallId};
 use crate::gc_record::{Barrier, GC_BARRIER_TTL_FOREVER, GcRecord, NEVER_MS};
 use crate::planted::{self, Bug};
 use crate::{
@@ -31,9 +31,6 @@ pub const GC_BARRIERS_MAX: usize = 256;
 pub const GC_BARRIER_NAME_BYTES_MAX: usize = 128;
 /// The service whose safe point is the transaction safe point.
 pub const GC_WORKER: &str = "gc_worker";
-
-/// Why the GC safe point cannot be what was asked for, or what it is then.
-type Answer = Result<Outcome, Refusal>;
 
 /// The state at the leader.
 #[derive(Debug)]

@@ -103,12 +103,19 @@ impl Slot {
 
     /// Takes a view that holds the region's data as of one applied index, unless a snapshot is being installed.
     fn take_whole<V>(&self, take: impl FnOnce() -> V) -> Option<V> {
-        let installs = self.installs.load(Ordering::SeqCst);
-        if !installs.is_multiple_of(2) {
-            return None;
-        }
+        let installs = self.installs_if_whole()?;
         let view = take();
-        (self.installs.load(Ordering::SeqCst) == installs).then_some(view)
+        self.is_whole_since(installs).then_some(view)
+    }
+
+    /// The count of installs, unless one is in progress.
+    fn installs_if_whole(&self) -> Option<u64> {
+        Some(self.installs.load(Ordering::SeqCst)).filter(|installs| installs.is_multiple_of(2))
+    }
+
+    /// Whether none has begun since it was this.
+    fn is_whole_since(&self, installs: u64) -> bool {
+        self.installs.load(Ordering::SeqCst) == installs
     }
 
     /// Sets the end of the lease of the present publication; `None` clears it.
@@ -305,15 +312,14 @@ impl Readers {
     /// of one applied index: no snapshot of them is being installed, and their replicas have not ended.
     pub fn view_of_whole<V>(&self, take: impl FnOnce() -> V) -> (V, Vec<Arc<Region>>) {
         let slots = self.slots.load_full();
-        let before = slots.iter().map(|(id, slot)| (id, slot, slot.installs.load(Ordering::SeqCst)));
-        let before = before.filter(|(.., installs)| installs.is_multiple_of(2));
+        let whole = slots.iter().filter_map(|(id, slot)| Some((id, slot, slot.installs_if_whole()?)));
         let before: Vec<_> =
-            before.map(|(id, slot, installs)| (id, slot, installs, slot.publication.load().region.clone())).collect();
+            whole.map(|(id, slot, installs)| (id, slot, installs, slot.publication.load().region.clone())).collect();
         let view = take();
         let now = self.slots.load();
         let is_whole = |id: &RegionId, slot: &Arc<Slot>, installs: u64| {
             let is_here = now.get(id).is_some_and(|now| Arc::ptr_eq(now, slot));
-            is_here && slot.installs.load(Ordering::SeqCst) == installs
+            is_here && slot.is_whole_since(installs)
         };
         let whole = before.into_iter().filter(|(id, slot, installs, _)| is_whole(id, slot, *installs));
         (view, whole.map(|(.., region)| region).collect())

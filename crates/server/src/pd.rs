@@ -160,7 +160,7 @@ impl<N: Node> Pd<N> {
         request: pdpb::GetClusterConfigRequest,
     ) -> Result<pdpb::GetClusterConfigResponse> {
         self.check(&request.header)?;
-        let info = expect!(self.demand(Command::Cluster(placement::Cluster {})).await?, Cluster)?;
+        let info = self.cluster_info().await?;
         let max_peer_count = u32::try_from(info.members.len()).unwrap_or(u32::MAX);
         let cluster = Some(metapb::Cluster { id: self.node.cluster_id(), max_peer_count });
         Ok(pdpb::GetClusterConfigResponse { header: self.header(), cluster })
@@ -169,8 +169,7 @@ impl<N: Node> Pd<N> {
     /// GetMembers.
     pub async fn get_members(&self, request: pdpb::GetMembersRequest) -> Result<pdpb::GetMembersResponse> {
         self.check(&request.header)?;
-        let ClusterInfo { leader_store_id, members, .. } =
-            expect!(self.demand(Command::Cluster(placement::Cluster {})).await?, Cluster)?;
+        let ClusterInfo { leader_store_id, members, .. } = self.cluster_info().await?;
         let members: Vec<_> = members.iter().map(|info| member(self.scheme, info)).collect();
         let leader = members.iter().find(|member| member.member_id == leader_store_id).cloned();
         Ok(pdpb::GetMembersResponse { header: self.header(), members, etcd_leader: leader.clone(), leader })
@@ -179,11 +178,19 @@ impl<N: Node> Pd<N> {
     /// One request of the Tso stream. The timestamp is the last of its batch.
     pub async fn tso(&self, request: pdpb::TsoRequest) -> Result<pdpb::TsoResponse> {
         self.check(&request.header)?;
-        let count = request.count;
+        let (count, timestamp) = (request.count, Some(self.timestamps(request.count).await?));
+        Ok(pdpb::TsoResponse { header: self.header(), count, timestamp })
+    }
+
+    /// The last of so many new timestamps.
+    async fn timestamps(&self, count: u32) -> Result<pdpb::Timestamp> {
         let granted = expect!(self.demand(Command::Timestamps(Timestamps { count })).await?, Timestamps)?;
-        let timestamp =
-            pdpb::Timestamp { physical: granted.physical_ms as i64, logical: granted.logical as i64, suffix_bits: 0 };
-        Ok(pdpb::TsoResponse { header: self.header(), count, timestamp: Some(timestamp) })
+        let (physical, logical) = (granted.physical_ms as i64, granted.logical as i64);
+        Ok(pdpb::Timestamp { physical, logical, suffix_bits: 0 })
+    }
+
+    async fn cluster_info(&self) -> Result<ClusterInfo> {
+        expect!(self.demand(Command::Cluster(placement::Cluster {})).await?, Cluster)
     }
 
     /// AllocID: the last of `count` fresh ids.

@@ -221,12 +221,8 @@ impl<R: Replicated> Scheduler<R> {
         txns: &BTreeMap<TimeStamp, TimeStamp>,
         keys: &[Bytes],
     ) -> Outcome<(), R> {
-        let held = Held { latches: self.latches.acquire(keys.to_vec()).await, memory: None };
-        let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
-        let safe_point = self.replicated.gc_safe_point(&view);
-        let ((), batch) = action::resolve_keys(txns, keys, safe_point, &view).map_err(Failure::lift)?;
-        drop(view);
-        self.write(context, batch, held).await
+        let resolve = |view: &dyn View, safe_point| action::resolve_keys(txns, keys, safe_point, view);
+        self.run_at_safe_point(context, keys.to_vec(), resolve).await
     }
 
     /// Rolls back one key if its transaction's time to live has ended; returns the commit timestamp if it is committed,
@@ -314,12 +310,25 @@ impl<R: Replicated> Scheduler<R> {
         start_ts: TimeStamp,
         action: impl FnOnce(&dyn View) -> ActionResult<T>,
     ) -> Outcome<T, R> {
+        let without_records_below = |view: &dyn View, safe_point| {
+            let (answer, batch) = action(view)?;
+            Ok((answer, if start_ts < safe_point { without_records(&batch) } else { batch }))
+        };
+        self.run_at_safe_point(context, keys, without_records_below).await
+    }
+
+    /// Runs an action that has to know the safe point of its view.
+    async fn run_at_safe_point<T>(
+        &self,
+        context: &R::Context,
+        keys: Vec<Bytes>,
+        action: impl FnOnce(&dyn View, TimeStamp) -> ActionResult<T>,
+    ) -> Outcome<T, R> {
         let held = Held { latches: self.latches.acquire(keys).await, memory: None };
         let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
-        let is_below = start_ts < self.replicated.gc_safe_point(&view);
-        let (answer, batch) = action(&view).map_err(Failure::lift)?;
+        let safe_point = self.replicated.gc_safe_point(&view);
+        let (answer, batch) = action(&view, safe_point).map_err(Failure::lift)?;
         drop(view);
-        let batch = if is_below { without_records(&batch) } else { batch };
         self.write(context, batch, held).await?;
         Ok(answer)
     }

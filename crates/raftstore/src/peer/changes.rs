@@ -29,15 +29,9 @@ impl Peer {
         }
         let Ok(after) = self.members.changed(change) else { return Ok(()) };
         // A store of an earlier version does not read the safe point in the descriptor, and would serve reads below it.
-        let is_new = |peer: &&region::Peer| self.members.peer(peer.id).is_none();
-        let ignores_it = |peer: &&region::Peer| !out.leadership.knows_gc(peer.store);
-        if self.members.gc_safe_point != 0
-            && let Some(peer) = after.peers.iter().filter(is_new).find(ignores_it)
-        {
-            let store = peer.store.0;
-            return Err(
-                self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it"))
-            );
+        if self.members.gc_safe_point != 0 {
+            let new = after.peers.iter().filter(|peer| self.members.peer(peer.id).is_none());
+            self.check_versions_of(new, |store| out.leadership.knows_gc(store))?;
         }
         // A new replica has answered nothing, and counts as one that does not. The end of a joint configuration needs
         // those who have what was decided in it, and gets them by its own commit.
@@ -60,8 +54,15 @@ impl Peer {
 
     /// Whether the stores of all other replicas have said that they know what is to be proposed.
     pub(super) fn check_versions(&self, knows: impl Fn(StoreId) -> bool) -> Result<(), RegionError> {
-        let mut others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
-        match others.find(|peer| !knows(peer.store)) {
+        self.check_versions_of(self.members.peers.iter().filter(|peer| peer.id != self.me.id), knows)
+    }
+
+    fn check_versions_of<'a>(
+        &self,
+        mut peers: impl Iterator<Item = &'a region::Peer>,
+        knows: impl Fn(StoreId) -> bool,
+    ) -> Result<(), RegionError> {
+        match peers.find(|peer| !knows(peer.store)) {
             Some(peer) => {
                 let store = peer.store.0;
                 Err(self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it")))

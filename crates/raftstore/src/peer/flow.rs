@@ -74,9 +74,8 @@ impl Peer {
     /// Brings the store's total up to date.
     pub fn account(&mut self, out: &mut Outbox) {
         let applying: usize = self.flow.applying.iter().sum();
-        let queued: usize = self.queue.iter().map(|queued| queued.bytes).sum();
         self.flow.taken_bytes = 0;
-        let bytes = self.group.memory_bytes() + applying + queued;
+        let bytes = self.group.memory_bytes() + applying + self.queued_bytes();
         let share = Share { bytes, evictable: self.group.evictable_bytes(), stored: self.group.log_bytes() };
         out.memory.replace(&mut self.flow.accounted, share);
         out.memory.appends_delayed += self.group.take_appends_delayed();

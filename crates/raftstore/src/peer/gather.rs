@@ -45,10 +45,9 @@ impl Peer {
     /// Whether the queue waits. It is looked at again whenever something is committed, because that polls the replica.
     pub(super) fn gathers(&self) -> bool {
         let uncommitted = self.group.last_index() - self.group.committed();
-        let bytes = self.queue.iter().map(|queued| queued.bytes).sum();
         // A transfer of the leadership waits for the queue.
         let round_max = self.config.gather_round_max;
-        !self.is_transferring() && self.gathering.waits(self.queue.len(), bytes, uncommitted, round_max)
+        !self.is_transferring() && self.gathering.waits(self.queue.len(), self.queued_bytes(), uncommitted, round_max)
     }
 
     pub(super) fn measure_round(&mut self, now: Duration) {

@@ -197,6 +197,10 @@ impl Peer {
         !self.queue.is_empty() && !self.gathers()
     }
 
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.iter().map(|queued| queued.bytes).sum()
+    }
+
     /// What is queued never entered the log.
     pub(super) fn refuse_queue(&mut self, out: &mut Outbox) {
         let leader = if self.leads() { None } else { self.leader() };

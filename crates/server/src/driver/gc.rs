@@ -20,6 +20,8 @@ const ASK_INTERVAL: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(1);
 /// How often regions are looked at that lack the safe point.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How many regions that are led here are looked at each time, in turn.
+const LOOKED_AT_MAX: usize = 1_024;
 /// How many of them get it at a time, in turn: each costs a log entry and a synced write.
 const PROPOSALS_MAX: usize = 64;
 
@@ -89,7 +91,7 @@ impl Driver {
         let led: Vec<RegionId> = {
             let terms = self.shared.leader_terms.lock();
             let later = terms.range((Bound::Excluded(self.gc.turn), Bound::Unbounded));
-            later.chain(terms.range(..=self.gc.turn)).map(|(region, _)| *region).collect()
+            later.chain(terms.range(..=self.gc.turn)).map(|(region, _)| *region).take(LOOKED_AT_MAX).collect()
         };
         let mut left = PROPOSALS_MAX;
         for region in led.into_iter().filter(|region| *region != PLACEMENT_REGION) {

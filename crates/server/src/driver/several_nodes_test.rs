@@ -13,12 +13,29 @@ use kontiki_env::tasks::Tasks;
 use kontiki_raftlog::{FileOptions, LogChoice};
 use kontiki_raftstore::Config;
 use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_txn::{Scheduler, Surroundings};
 use std::future::Future;
 
 pub(super) const DATA: RegionId = RegionId(2);
 const STEP: Duration = Duration::from_millis(1);
 
 pub(super) type Tune = fn(&mut Config, &mut Options);
+
+/// A scheduler at a node, for requests whose callers wait.
+pub(super) fn scheduler(node: &NodeHandle) -> Scheduler<NodeHandle> {
+    let surroundings = Surroundings {
+        detach: Arc::new(|_| panic!("no caller gives up")),
+        sleep: Arc::new(|_| Box::pin(std::future::pending())),
+        detector: node.detector(),
+        concurrency: node.concurrency(),
+    };
+    Scheduler::new(node.clone(), surroundings)
+}
+
+/// A request to the data region, as the node knows it.
+pub(super) fn context(node: &NodeHandle) -> RegionContext {
+    RegionContext::new(DATA, node.region(DATA).expect("it has a replica").0.epoch)
+}
 
 /// One machine, with the driver on it while it runs.
 pub(super) struct Node {

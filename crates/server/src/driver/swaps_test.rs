@@ -1,25 +1,10 @@
 //! Atomic writes of raw keys, and keys that expire, on several nodes.
 
-use super::several_nodes_test::{DATA, Nodes};
+use super::several_nodes_test::{DATA, Nodes, context, scheduler};
 use super::*;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kontiki_engine::{Family, WriteBatch};
-use kontiki_txn::{Scheduler, Surroundings};
-
-fn scheduler(node: &NodeHandle) -> Scheduler<NodeHandle> {
-    let surroundings = Surroundings {
-        detach: Arc::new(|_| panic!("no caller gives up")),
-        sleep: Arc::new(|_| Box::pin(std::future::pending())),
-        detector: node.detector(),
-        concurrency: node.concurrency(),
-    };
-    Scheduler::new(node.clone(), surroundings)
-}
-
-fn context(node: &NodeHandle) -> RegionContext {
-    RegionContext::new(DATA, node.region(DATA).expect("it has a replica").0.epoch)
-}
 
 /// Sets the key to `value` if it is `expected`; the answer is what it was.
 fn swap(

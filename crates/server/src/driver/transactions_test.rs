@@ -1,14 +1,14 @@
 //! What nodes tell each other about transactions: reads at replicas that do not lead, timestamps of new leaders, waits.
 
-use super::several_nodes_test::{DATA, Nodes};
+use super::several_nodes_test::{DATA, Nodes, context, scheduler};
 use super::*;
 use crate::planted::{self, Bug};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use kontiki_engine::View;
 use kontiki_txn::{
-    Assertion, AssertionLevel, Mutation, MutationOp, PessimisticAction, Prewrite, Prewritten, Replicated, Scheduler,
-    Surroundings, TXN_LOCK, TimeStamp, WaitFor, lock_key,
+    Assertion, AssertionLevel, Mutation, MutationOp, PessimisticAction, Prewrite, Prewritten, Replicated, TXN_LOCK,
+    TimeStamp, WaitFor, lock_key,
 };
 
 fn prewrite(key: &'static str, start_ts: TimeStamp) -> Prewrite {
@@ -33,20 +33,6 @@ fn prewrite(key: &'static str, start_ts: TimeStamp) -> Prewrite {
         try_one_pc: false,
         max_commit_ts: TimeStamp::ZERO,
     }
-}
-
-fn scheduler(node: &NodeHandle) -> Scheduler<NodeHandle> {
-    let surroundings = Surroundings {
-        detach: Arc::new(|_| panic!("no caller gives up")),
-        sleep: Arc::new(|_| Box::pin(std::future::pending())),
-        detector: node.detector(),
-        concurrency: node.concurrency(),
-    };
-    Scheduler::new(node.clone(), surroundings)
-}
-
-fn context(node: &NodeHandle) -> RegionContext {
-    RegionContext::new(DATA, node.region(DATA).expect("it has a replica").0.epoch)
 }
 
 fn begin(node: &NodeHandle, key: &'static str, start_ts: TimeStamp) -> BoxFuture<'static, Prewritten> {

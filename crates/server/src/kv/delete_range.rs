@@ -34,8 +34,8 @@ const REGIONS_AT_A_TIME: usize = 16;
 struct Destroyed {
     start_key: Bytes,
     end_key: Bytes,
-    is_txn: bool,
-    raw: Vec<RawSpace>,
+    /// `None`: transactional keys.
+    raw: Option<RawSpace>,
 }
 
 impl Destroyed {
@@ -44,29 +44,28 @@ impl Destroyed {
     fn of(request: &kvrpcpb::UnsafeDestroyRangeRequest) -> Result<Destroyed, Refusal> {
         let (start_key, end_key) = (request.start_key.clone(), request.end_key.clone());
         if !is_v2(&request.context).map_err(Refusal::Text)? {
-            return Ok(Destroyed { start_key, end_key, is_txn: true, raw: Vec::new() });
+            return Ok(Destroyed { start_key, end_key, raw: None });
         }
         let mode = KeyMode::of(&start_key).unwrap_or(KeyMode::Txn);
         mode.check_range(&start_key, &end_key).map_err(Refusal::Text)?;
         let raw = match mode {
-            KeyMode::Raw => vec![RawSpace::of(&request.context, "")?],
-            KeyMode::Txn => Vec::new(),
+            KeyMode::Raw => Some(RawSpace::of(&request.context, "")?),
+            KeyMode::Txn => None,
         };
-        debug_assert!(raw.iter().all(|space| space.family == RAW_V2));
-        Ok(Destroyed { start_key, end_key, is_txn: mode == KeyMode::Txn, raw })
+        debug_assert!(raw.is_none_or(|space| space.family == RAW_V2));
+        Ok(Destroyed { start_key, end_key, raw })
     }
 
     /// The command for a region; empty if it has nothing of the range.
     fn batch(&self, region: &Region) -> WriteBatch {
         let mut batch = WriteBatch::new();
-        if self.is_txn {
+        let Some(space) = self.raw else {
             delete_versions(&mut batch, region, &self.start_key, &self.end_key);
-        }
-        for space in &self.raw {
-            let range = space.range(region, &self.start_key, &self.end_key);
-            if !range.is_empty() {
-                batch.delete_range(space.family, range);
-            }
+            return batch;
+        };
+        let range = space.range(region, &self.start_key, &self.end_key);
+        if !range.is_empty() {
+            batch.delete_range(space.family, range);
         }
         batch
     }

@@ -7,7 +7,7 @@
 use super::{Pd, PdError, Result};
 use crate::api::Node;
 use bytes::Bytes;
-use kontiki_placement::{Cluster, Command, GcState, Outcome};
+use kontiki_placement::{Command, GcState, Outcome};
 use kontiki_proto::etcdserverpb;
 
 /// Clients read it every ten seconds, and serve no read for long without it.
@@ -52,7 +52,7 @@ impl<N: Node> Pd<N> {
 
     /// Cluster/MemberList. Clients connect to these addresses instead of those they had.
     pub async fn etcd_members(&self) -> Result<etcdserverpb::MemberListResponse> {
-        let info = expect!(self.demand(Command::Cluster(Cluster {})).await?, Cluster)?;
+        let info = self.cluster_info().await?;
         let members = info.members.iter().map(|info| super::member(self.scheme, info));
         let members = members.map(|member| etcdserverpb::Member {
             id: member.member_id,

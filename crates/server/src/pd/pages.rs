@@ -3,12 +3,11 @@
 //! Sizes are texts with a unit, as in PD; keys are hexadecimal in capitals. What this store does not measure is absent,
 //! and not 0.
 
-use super::{Pd, PdError, Result, member, wire_store};
+use super::{Pd, PdError, member, wire_store};
 use crate::api::Node;
 use bytes::Bytes;
 use kontiki_placement::{
-    AllStores, Cluster, ClusterInfo, Command, Outcome, Peer, PeerRole, RegionById, RegionInfo, ScanRegions, StoreById,
-    StoreInfo,
+    AllStores, Command, Outcome, Peer, PeerRole, RegionById, RegionInfo, ScanRegions, StoreById, StoreInfo,
 };
 use kontiki_proto::metapb;
 use serde_json::{Value, json};
@@ -150,10 +149,6 @@ impl<N: Node> Pd<N> {
         let found = found.filter(|info| !info.region.system);
         let info = found.ok_or_else(|| PageError::NotFound(format!("region {id} not found")))?;
         Ok(self.region_json(&info))
-    }
-
-    async fn cluster_info(&self) -> Result<ClusterInfo> {
-        expect!(self.demand(Command::Cluster(Cluster {})).await?, Cluster)
     }
 
     fn store_json(&self, info: &StoreInfo) -> Value {

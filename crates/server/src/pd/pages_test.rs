@@ -1,6 +1,6 @@
 use super::super::tests::answering;
 use super::*;
-use kontiki_placement::{Epoch, Refusal, RefusalCode, Region, RegionList, Store, StoreList, StoreStats};
+use kontiki_placement::{ClusterInfo, Epoch, Refusal, RefusalCode, Region, RegionList, Store, StoreList, StoreStats};
 
 fn info(id: u64, start: &'static str, end: &'static str) -> RegionInfo {
     let peer = |store_id| Peer { id: id * 1000 + store_id, store_id, role: if store_id == 3 { 1 } else { 0 } };

@@ -2,16 +2,14 @@
 
 use super::{Pd, Result};
 use crate::api::Node;
-use kontiki_placement::{Command, ExternalTimestamp, Outcome, RefusalCode, SetExternalTimestamp, Timestamps};
+use kontiki_placement::{Command, ExternalTimestamp, Outcome, RefusalCode, SetExternalTimestamp};
 use kontiki_proto::pdpb;
 
 impl<N: Node> Pd<N> {
     /// GetMinTS: a new timestamp, since there is one oracle.
     pub async fn get_min_ts(&self, request: pdpb::GetMinTsRequest) -> Result<pdpb::GetMinTsResponse> {
         self.check(&request.header)?;
-        let granted = expect!(self.demand(Command::Timestamps(Timestamps { count: 1 })).await?, Timestamps)?;
-        let (physical, logical) = (granted.physical_ms as i64, granted.logical as i64);
-        let timestamp = Some(pdpb::Timestamp { physical, logical, suffix_bits: 0 });
+        let timestamp = Some(self.timestamps(1).await?);
         Ok(pdpb::GetMinTsResponse { header: self.header(), timestamp })
     }
 

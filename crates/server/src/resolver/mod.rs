@@ -18,8 +18,7 @@ use crate::driver::NodeHandle;
 use crate::stopping::{Stage, Stopping};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
-use kontiki_placement::{Command, LOGICAL_BITS, Outcome, Timestamps};
-use kontiki_txn::{Lock, TimeStamp};
+use kontiki_txn::{Lock, Replicated, TimeStamp};
 use outcome::Resolution;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -76,7 +75,8 @@ impl<S: Stores> Resolver<S> {
         if locks.is_empty() {
             return;
         }
-        let Some(now) = self.now().await else { return };
+        // By which clients, too, decide whether locks have expired.
+        let Ok(now) = self.node.timestamp().await else { return };
         let counters = self.node.counters().clone();
         let mut finished = BTreeSet::new();
         for (key, lock) in locks.iter().filter(|(_, lock)| is_abandoned(lock, now)) {
@@ -93,15 +93,6 @@ impl<S: Stores> Resolver<S> {
                     tracing::debug!(start_ts, %key, %error, "a lock was not resolved; the next round tries again");
                 }
             }
-        }
-    }
-
-    /// The time by which clients, too, decide whether locks have expired.
-    async fn now(&self) -> Option<TimeStamp> {
-        let request = Command::Timestamps(Timestamps { count: 1 });
-        match self.node.placement(request.into()).await.ok()?.outcome? {
-            Outcome::Timestamps(granted) => Some(TimeStamp((granted.physical_ms << LOGICAL_BITS) | granted.logical)),
-            _ => None,
         }
     }
 }
