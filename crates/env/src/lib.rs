@@ -14,6 +14,7 @@ pub mod fs;
 mod key_text;
 pub mod machine;
 pub mod memcomparable;
+pub mod memory;
 mod planted;
 pub mod rng;
 pub mod tasks;

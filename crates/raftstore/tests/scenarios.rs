@@ -1,6 +1,8 @@
 //! The scenarios of docs/internals/raftstore.md, random ones from seeds, and step-by-step ones from text files.
 
 mod cluster;
+#[path = "scenarios/commits.rs"]
+mod commits;
 #[path = "scenarios/consistency.rs"]
 mod consistency;
 #[path = "scenarios/flow.rs"]

@@ -28,7 +28,7 @@ use log::{EntryLog, FoundEntries, Position};
 use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
-use raft::{Changer, GetEntriesContext, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{Changer, GetEntriesContext, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
@@ -185,6 +185,7 @@ impl Group {
             check_quorum: true,
             pre_vote: true,
             max_committed_size_per_ready: config.apply_bytes_max as u64,
+            skip_bcast_commit: !config.announce_commits,
             ..raft::Config::default()
         };
         let logger = LOGGER.get_or_init(|| slog::Logger::root(slog::Discard, slog::o!()));
@@ -461,6 +462,22 @@ impl Group {
         }
         self.set_timeout();
         Ok(())
+    }
+
+    /// Sends the followers the commit index now, instead of with the next entries or heartbeat.
+    pub fn announce_commits(&mut self) {
+        if self.role() == Role::Leader && !self.node.raft.should_bcast_commit() {
+            self.within_window(None, |group| group.node.raft.bcast_append());
+        }
+    }
+
+    /// The same for one of them, unless it has said that it knows.
+    pub fn announce_commits_to(&mut self, follower: PeerId) {
+        let lacks = |progress: &Progress| progress.committed_index < self.committed();
+        let may_lack = self.role() == Role::Leader && !self.node.raft.should_bcast_commit();
+        if may_lack && self.node.raft.prs().get(follower.0).is_some_and(lacks) {
+            self.within_window(None, |group| group.node.raft.send_append(follower.0));
+        }
     }
 
     /// Sends heartbeats now, if this group leads.

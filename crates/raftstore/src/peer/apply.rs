@@ -127,7 +127,12 @@ impl Peer {
         let command =
             command::decode(self.families, carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
         let Some(command) = command else { return Ok(Ok(())) };
-        match command::decide(self.families, &self.members, command) {
+        let decided = command::decide(self.families, &self.members, command);
+        if !matches!(decided, Ok(Change::Write(_))) {
+            // The others have to change the region, too, before they can do their part in what follows.
+            self.group.announce_commits();
+        }
+        match decided {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, Some(change), region, out)?,
             Ok(Change::Recovered { region }) => {

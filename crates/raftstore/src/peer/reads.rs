@@ -56,7 +56,12 @@ impl Peer {
     pub(super) fn ask_barrier(&mut self, waiter: Waiter, out: &Outbox) {
         let is_readable = self.leading.is_some() && self.applied.term == self.group.term();
         match self.lease_until(out.now).filter(|until| is_readable && *until > out.now) {
-            Some(_) => self.confirm_at(self.group.committed(), waiter),
+            Some(_) => {
+                if let Waiter::Replica { from, .. } = &waiter {
+                    self.group.announce_commits_to(from.id);
+                }
+                self.confirm_at(self.group.committed(), waiter);
+            }
             None => self.reads.waiting.push(waiter),
         }
     }

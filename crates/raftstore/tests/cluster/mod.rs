@@ -83,6 +83,7 @@ pub fn small_config() -> Config {
         snapshot_idle_ticks: 50,
         hibernate_ticks: 0,
         gather_round_max: Duration::ZERO,
+        announce_commits: true,
         ..Config::default()
     }
 }

@@ -30,7 +30,7 @@ fn is_ok(cluster: &Cluster, ticket: Ticket) -> bool {
 }
 
 /// A whole read, as the server does it: what it saw of the key, and the index that it showed.
-fn read(cluster: &mut Cluster, at: u64, key: &[u8]) -> Option<(Option<Vec<u8>>, u64)> {
+pub fn read(cluster: &mut Cluster, at: u64, key: &[u8]) -> Option<(Option<Vec<u8>>, u64)> {
     let ticket = ask_read(cluster, at);
     cluster.until(20, "an answer to the read", |cluster| cluster.answers.contains_key(&ticket));
     let Answer::Ok { index } = cluster.answers[&ticket] else { return None };

@@ -7,6 +7,7 @@
 //! sent elsewhere and what they asked is answered (`stop.rs`), the driver completes what it has begun, memtables are
 //! flushed so that the next start is short, and the directory is closed.
 
+mod idle_memory;
 mod runner;
 mod stop;
 mod tls;
@@ -194,6 +195,7 @@ impl Server {
         let rng = Rng::new(seed).child("resolver");
         let resolver = Resolver::new(node.clone(), stores, rng);
         requests.spawn(resolver.run(stop.stopping()));
+        requests.spawn(idle_memory::return_when_idle(node.clone(), stop.stopping()));
         let (grpc, status) = protect([grpc, status], &connections, &config, credentials);
         let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stop.stopping()));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");

@@ -558,6 +558,7 @@ impl ClusterNode {
             (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
             raft.inflight_appends_max = sizes.inflight_appends;
             raft.gather_round_max = GATHER_ROUNDS[seed as usize % GATHER_ROUNDS.len()];
+            raft.announce_commits = seed % 4 == 1;
             raft.truncate_ticks = 3;
             raft.follower_dead_ticks = 60;
             raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;

@@ -35,7 +35,7 @@ pub(super) const LAYERS: &[Layers] = &[
 const ENV: Layers = (
     "env",
     &[
-        &["codec", "error_kind", "key_text", "machine", "memcomparable", "planted", "rng"],
+        &["codec", "error_kind", "key_text", "machine", "memcomparable", "memory", "planted", "rng"],
         &["clock", "fs", "tasks"],
         // For tests of all crates.
         &["testing"],

@@ -1,0 +1,76 @@
+//! When followers learn what is committed (docs/internals/raftstore.md, "A write").
+
+use super::replica_reads::read;
+use super::split::with_keys_and;
+use crate::cluster::{Cluster, small_config};
+use kontiki_raftstore::{Config, RegionId};
+use std::time::Duration;
+
+/// Heartbeats are so rare that whatever waits for one is noticed.
+fn rare_heartbeats() -> Config {
+    Config { announce_commits: false, election_ticks: 100, heartbeat_ticks: 40, ..small_config() }
+}
+
+/// Of the configuration above.
+fn heartbeat_interval() -> Duration {
+    rare_heartbeats().tick_interval * 40
+}
+
+/// Messages to a follower for fifty puts, one after the other.
+fn messages_for_puts(seed: u64, announce_commits: bool) -> usize {
+    let mut cluster = Cluster::with_config(seed, 3, Config { announce_commits, ..small_config() });
+    let leader = cluster.wait_leader();
+    let follower = 1 + leader % 3;
+    cluster.record(follower);
+    let mut index = 0;
+    for i in 0..50u32 {
+        index = cluster.put_surely(b"k", &i.to_le_bytes());
+    }
+    assert_eq!(cluster.wait_leader(), leader, "nothing is in the way");
+    let messages = cluster.recorded().len();
+    // Without another put.
+    cluster
+        .until(1, "the last one is applied by the follower", |cluster| cluster.status(follower).applied_index >= index);
+    cluster.settle();
+    messages
+}
+
+#[test]
+fn a_commit_is_announced_with_the_next_entries_or_heartbeat() {
+    for seed in 0..5 {
+        let (announced, later) = (messages_for_puts(seed, true), messages_for_puts(seed, false));
+        assert!(later * 3 < announced * 2, "{later} messages to a follower, and {announced} if each is announced");
+    }
+}
+
+#[test]
+fn a_split_is_announced_at_once() {
+    for seed in 0..5 {
+        let mut cluster = with_keys_and(seed, rare_heartbeats());
+        let (leader, region, child) = (cluster.wait_leader(), cluster.region_at(b"k"), RegionId(9));
+        let ticket = cluster.split(leader, &region, &[(child, b"k10")]);
+        cluster.until(1, "the leader splits", |cluster| cluster.answers.contains_key(&ticket));
+        let applied_at = cluster.now;
+        cluster.until(5, "all replicas of the new region", |cluster| {
+            (1..=3).all(|store| cluster.replica_of(child, store).is_some())
+        });
+        let waited = cluster.now - applied_at;
+        assert!(waited < heartbeat_interval() / 4, "after {waited:?}");
+    }
+}
+
+#[test]
+fn a_read_at_a_replica_waits_for_no_heartbeat() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::with_config(seed, 3, rare_heartbeats());
+        let follower = 1 + cluster.wait_leader() % 3;
+        for i in 0..10u32 {
+            cluster.put_surely(b"k", &i.to_le_bytes());
+            let asked_at = cluster.now;
+            let (value, _) = read(&mut cluster, follower, b"k").expect("nothing is in the way");
+            assert_eq!(value, Some(i.to_le_bytes().to_vec()));
+            let waited = cluster.now - asked_at;
+            assert!(waited < heartbeat_interval() / 4, "after {waited:?}");
+        }
+    }
+}
