@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kontiki_engine::{Commit, Db, Durability, Family, FamilySpec, Options, StreamId, StreamOp, WriteBatch};
 use kontiki_env::Env;
 use kontiki_raftlog::{FileOptions, LogChoice, Place, RaftLog};
+use kontiki_state::{BuiltIn, StateEngine};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -18,7 +19,8 @@ const PLACE: Place = Place { family: META, choice_key: &[0x14], intent_key: &[0x
 fn open(env: &Env, path: &Path, choice: LogChoice) -> (Db, Arc<dyn RaftLog>) {
     let families = vec![FamilySpec::new(Family::DEFAULT, "default"), FamilySpec::new(META, "kontiki.meta")];
     let db = Db::open_in(env, path, Options { families, ..Options::default() }).expect("an empty directory");
-    let log = kontiki_raftlog::open(env, path, &db, PLACE, Some(choice), FileOptions::default());
+    let state: Arc<dyn StateEngine> = Arc::new(BuiltIn::new(db.clone(), env, Options::default().table));
+    let log = kontiki_raftlog::open(env, path, &state, PLACE, Some(choice), FileOptions::default());
     (db, log.expect("an empty directory"))
 }
 

@@ -3,11 +3,12 @@
 
 use super::*;
 use crate::planted::Bug;
-use kontiki_engine::{Db, Durability, Error, ErrorKind, Family, FamilySpec, Options, StreamOp, WriteBatch};
+use kontiki_engine::{Durability, Error, ErrorKind, Family, FamilySpec, Options, StreamOp, View, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{CrashMode, Fs, Op};
 use kontiki_env::rng::Rng;
 use kontiki_env::tasks::Tasks;
+use kontiki_state::{BuiltIn, StateEngine};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,7 +136,7 @@ fn options() -> Options {
 /// A machine with an engine and raft logs, while it is up.
 struct Node {
     machine: SimMachine,
-    up: Option<(Db, Arc<dyn RaftLog>)>,
+    up: Option<(Arc<dyn StateEngine>, Arc<dyn RaftLog>)>,
     starts: u64,
 }
 
@@ -154,10 +155,10 @@ impl Node {
         self.starts += 1;
         self.machine = self.machine.restarted(Rng::new(self.starts));
         let env = self.machine.env();
-        let db = Db::open_in(&env, Path::new(DATA), options())?;
+        let state: Arc<dyn StateEngine> = Arc::new(BuiltIn::open(&env, Path::new(DATA), options())?);
         let files = FileOptions { open_files_max: 3, rewrite_bytes_min: 512 };
-        let log = super::open(&env, Path::new(DATA), &db, PLACE, wanted, files)?;
-        self.up = Some((db, log));
+        let log = super::open(&env, Path::new(DATA), &state, PLACE, wanted, files)?;
+        self.up = Some((state, log));
         Ok(())
     }
 
@@ -167,9 +168,9 @@ impl Node {
 
     /// A clean end.
     fn close(&mut self) {
-        let (db, log) = self.up.take().expect("it is up");
+        let (state, log) = self.up.take().expect("it is up");
         log.close();
-        db.close().expect("a clean close");
+        state.close().expect("a clean close");
     }
 
     /// The process ends, or the machine.
@@ -200,11 +201,12 @@ impl Node {
     }
 
     fn contents(&self) -> Model {
-        let (db, log) = self.up.as_ref().expect("it is up");
+        let (state, log) = self.up.as_ref().expect("it is up");
         let logs = log.ids().into_iter().map(|id| (id, log.read(id).expect("readable"))).collect();
         let mut keys = BTreeMap::new();
+        let view = state.snapshot();
         for key in (0..4).map(|number| format!("key {number}").into_bytes()) {
-            if let Some(value) = db.get(&key).expect("readable") {
+            if let Some(value) = view.get(Family::DEFAULT, &key).expect("readable") {
                 keys.insert(key, value.to_vec());
             }
         }

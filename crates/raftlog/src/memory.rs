@@ -3,21 +3,23 @@
 use crate::ops::{Bounds, check};
 use crate::{Done, LogChoice, LogUsage, RaftLog};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Db, Result, StreamContents, StreamId, StreamOp};
+use kontiki_engine::{Commit, Durability, Result, StreamContents, StreamId, StreamOp};
+use kontiki_state::StateEngine;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// See the module.
 pub struct MemoryLog {
-    db: Db,
+    state: Arc<dyn StateEngine>,
     logs: Mutex<BTreeMap<StreamId, StreamContents>>,
 }
 
 impl MemoryLog {
     /// Empty logs; batches go to the engine.
-    pub fn new(db: Db) -> MemoryLog {
-        MemoryLog { db, logs: Mutex::default() }
+    pub fn new(state: Arc<dyn StateEngine>) -> MemoryLog {
+        MemoryLog { state, logs: Mutex::default() }
     }
 }
 
@@ -81,7 +83,7 @@ impl RaftLog for MemoryLog {
             check(&commit.streams, |id| bounds_of(&logs, id))?;
         }
         if !commit.batch.is_empty() {
-            self.db.commit(Commit { streams: Vec::new(), ..commit.clone() })?;
+            self.state.commit(commit.batch.clone(), Durability::Sync)?;
         }
         let mut logs = self.logs.lock();
         commit.streams.into_iter().for_each(|op| apply(&mut logs, op));

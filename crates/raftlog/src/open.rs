@@ -22,6 +22,7 @@ use crate::{FileOptions, LogChoice, MemoryLog, RaftLog, SharedLog};
 use kontiki_engine::{Commit, Db, Durability, Error, Result, StreamContents, StreamId, StreamOp, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::list_if_there;
+use kontiki_state::{StateChoice, StateEngine};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,31 +71,42 @@ pub enum OpenError {
         /// Where its logs are.
         found: LogChoice,
     },
+    /// The engine of the state has no streams, from which logs are moved and to which.
+    #[error("the raft logs of {directory} need the built-in engine; its data are kept by {engine}")]
+    NoStreams {
+        /// The data directory.
+        directory: PathBuf,
+        /// The engine of the state.
+        engine: StateChoice,
+    },
 }
 
-/// Opens the raft logs of a data directory whose engine is `db`. `wanted`: where they are to be from now on; `None`:
+/// Opens the raft logs of a data directory whose state is `state`. `wanted`: where they are to be from now on; `None`:
 /// where they are, which is [`LogChoice::Shared`] in a new directory. Blocks on the disk.
 pub fn open(
     env: &Env,
     data_dir: &Path,
-    db: &Db,
+    state: &Arc<dyn StateEngine>,
     place: Place,
     wanted: Option<LogChoice>,
     options: FileOptions,
 ) -> Result<Arc<dyn RaftLog>, OpenError> {
     let directory = || data_dir.to_owned();
-    let recorded = place.choice(db, data_dir)?;
+    let recorded = place.choice(&**state, data_dir)?;
+    let Some(db) = state.built_in() else {
+        return Err(OpenError::NoStreams { directory: directory(), engine: state.choice() });
+    };
     let found = recorded.unwrap_or_default();
     let wanted = wanted.unwrap_or(found);
     let conversion = |error| OpenError::Conversion { directory: directory(), from: found, to: wanted, error };
     match (found, wanted) {
         (LogChoice::Memory, _) => Err(OpenError::Lost { directory: directory() }),
         (_, LogChoice::Memory) => {
-            if !place.is_unused(db)? || !db.streams().is_empty() {
+            if !place.is_unused(&**state)? || !db.streams().is_empty() {
                 return Err(OpenError::NotEmpty { directory: directory(), found });
             }
             record(db, place, LogChoice::Memory)?;
-            Ok(Arc::new(MemoryLog::new(db.clone())))
+            Ok(Arc::new(MemoryLog::new(state.clone())))
         }
         (LogChoice::Shared, LogChoice::Shared) => {
             remove_files(env, data_dir)?;
@@ -102,7 +114,7 @@ pub fn open(
         }
         (LogChoice::Shared, LogChoice::PerGroup) => {
             to_files(env, data_dir, db, place).map_err(conversion)?;
-            Ok(Arc::new(GroupLogs::open(env, data_dir, db, place, options)?))
+            Ok(Arc::new(GroupLogs::open(env, data_dir, state, place, options)?))
         }
         (LogChoice::PerGroup, LogChoice::PerGroup) => {
             match remove_streams(db) {
@@ -110,10 +122,10 @@ pub fn open(
                 Err(error) if error.is_retryable() => tracing::warn!(%error, "leftovers of moved raft logs stay"),
                 result => result?,
             }
-            Ok(Arc::new(GroupLogs::open(env, data_dir, db, place, options)?))
+            Ok(Arc::new(GroupLogs::open(env, data_dir, state, place, options)?))
         }
         (LogChoice::PerGroup, LogChoice::Shared) => {
-            let files = GroupLogs::open(env, data_dir, db, place, options)?;
+            let files = GroupLogs::open(env, data_dir, state, place, options)?;
             to_streams(db, place, &files).map_err(conversion)?;
             files.stop();
             remove_files(env, data_dir)?;

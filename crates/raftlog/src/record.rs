@@ -7,8 +7,9 @@
 
 use crate::{LogChoice, ops};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Db, Durability, Error, Family, Result, StreamId, StreamOp, View, WriteBatch};
+use kontiki_engine::{Commit, Durability, Error, Family, Result, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, put_slice, put_u64};
+use kontiki_state::StateEngine;
 use std::path::Path;
 
 /// Version of both values' format.
@@ -36,16 +37,16 @@ impl Place {
     }
 
     /// Nothing in a directory that was never served.
-    fn get(&self, db: &Db, key: &[u8]) -> Result<Option<Bytes>> {
-        if !db.families().iter().any(|spec| spec.family == self.family) {
+    fn get(&self, state: &dyn StateEngine, key: &[u8]) -> Result<Option<Bytes>> {
+        if !state.has_family(self.family) {
             return Ok(None);
         }
-        db.snapshot().get_in(self.family, key)
+        state.snapshot().get(self.family, key)
     }
 
     /// The recorded choice, if there is one.
-    pub(crate) fn choice(&self, db: &Db, directory: &Path) -> Result<Option<LogChoice>> {
-        let Some(value) = self.get(db, self.choice_key)? else { return Ok(None) };
+    pub(crate) fn choice(&self, state: &dyn StateEngine, directory: &Path) -> Result<Option<LogChoice>> {
+        let Some(value) = self.get(state, self.choice_key)? else { return Ok(None) };
         match value.as_ref() {
             [FORMAT, number] if LogChoice::from_number(*number).is_some() => Ok(LogChoice::from_number(*number)),
             [FORMAT, _] | [] => Err(Self::damaged(directory, "the record of where raft logs are kept is malformed")),
@@ -76,23 +77,23 @@ impl Place {
     }
 
     /// The operations that are to be done, in order.
-    pub(crate) fn intent(&self, db: &Db, directory: &Path) -> Result<Vec<StreamOp>> {
-        let Some(value) = self.get(db, self.intent_key)? else { return Ok(Vec::new()) };
+    pub(crate) fn intent(&self, state: &dyn StateEngine, directory: &Path) -> Result<Vec<StreamOp>> {
+        let Some(value) = self.get(state, self.intent_key)? else { return Ok(Vec::new()) };
         decode_intent(&value)
             .map_err(|Truncated| Self::damaged(directory, "the record of operations on raft logs is malformed"))
     }
 
     /// Records that they are done.
-    pub(crate) fn end_intent(&self, db: &Db) -> Result<()> {
+    pub(crate) fn end_intent(&self, state: &dyn StateEngine) -> Result<()> {
         let mut batch = WriteBatch::new();
         batch.delete(self.family, self.intent_key);
-        db.commit(synced(batch)).map(drop)
+        state.commit(batch, Durability::Sync)
     }
 
     /// Whether the family has no key at all: nothing was ever recorded of this directory.
-    pub(crate) fn is_unused(&self, db: &Db) -> Result<bool> {
+    pub(crate) fn is_unused(&self, state: &dyn StateEngine) -> Result<bool> {
         let (range, direction) = (kontiki_engine::Range::all(), kontiki_engine::Direction::Forward);
-        Ok(db.snapshot().entries(self.family, range, direction)?.next().transpose()?.is_none())
+        Ok(state.snapshot().entries(self.family, range, direction)?.next().transpose()?.is_none())
     }
 }
 

@@ -6,8 +6,9 @@
 use crate::groups::{FilesChecked, StoppedFiles};
 use crate::record::Place;
 use crate::{DIRECTORY, LogChoice};
-use kontiki_engine::{Db, Result, StreamContents, StreamId, StreamOp};
+use kontiki_engine::{Db, Options, Result, StreamContents, StreamId, StreamOp};
 use kontiki_env::Env;
+use kontiki_state::BuiltIn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -22,9 +23,10 @@ pub struct StoppedLogs<'a> {
 impl<'a> StoppedLogs<'a> {
     /// The logs of the data directory of `db`.
     pub fn open(env: &Env, data_dir: &Path, db: &'a Db, place: Place) -> Result<StoppedLogs<'a>> {
-        let choice = place.choice(db, data_dir)?.unwrap_or_default();
+        let state = BuiltIn::new(db.clone(), env, Options::default().table);
+        let choice = place.choice(&state, data_dir)?.unwrap_or_default();
         let is_removal = |op| if let StreamOp::Remove { stream } = op { Some(stream) } else { None };
-        let removed = place.intent(db, data_dir)?.into_iter().filter_map(is_removal).collect();
+        let removed = place.intent(&state, data_dir)?.into_iter().filter_map(is_removal).collect();
         let files = StoppedFiles::find(env.fs.clone(), data_dir.join(DIRECTORY))?;
         Ok(StoppedLogs { db, choice, files, removed })
     }

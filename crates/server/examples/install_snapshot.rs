@@ -19,8 +19,10 @@ use kontiki_raftstore::snapshot::{Content, FileId, SnapshotId, write};
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, SnapshotTables, Space, Store, StoreId, StoreIdentity};
 use kontiki_server::driver::Installer;
 use kontiki_server::families::{FAMILIES, served_families};
+use kontiki_state::{BuiltIn, StateEngine};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -150,7 +152,8 @@ fn measure(env: &Env, work: &Work<'_>, as_tables: bool) -> Outcome<Figures> {
     if work.over {
         fill(&db, work.count, 0, work.value_bytes)?;
     }
-    let installer = Installer::new(env, target.path(), &db, options().table, SnapshotTables::default());
+    let state: Arc<dyn StateEngine> = Arc::new(BuiltIn::new(db.clone(), env, options().table));
+    let installer = Installer::new(env, target.path(), &state, SnapshotTables::default());
     let (began, before, busy) = (env.clock.monotonic(), written_bytes(env)?, processor_seconds(env)?);
     let passed = || env.clock.monotonic() - began;
     let installed = installer.install(work.file, work.id, as_tables)?;

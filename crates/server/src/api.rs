@@ -143,7 +143,7 @@ impl Node for NodeHandle {
     }
 
     fn raft_logs(&self) -> RaftLogs {
-        let (bytes, replay_bytes) = (self.counters().log_stored_bytes.get(), self.db().stats().log.bytes);
+        let (bytes, replay_bytes) = (self.counters().log_stored_bytes.get(), self.state().stats().log_bytes);
         RaftLogs { lag: self.lag(), bytes, replay_bytes }
     }
 

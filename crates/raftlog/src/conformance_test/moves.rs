@@ -25,7 +25,7 @@ fn logs_move_back_and_forth() {
             node.start(Some(choice)).expect("it starts");
             assert_eq!((node.log().choice(), node.contents()), (choice, model.clone()), "seed {seed}, round {round}");
             assert_eq!(node.files().is_empty(), choice == LogChoice::Shared);
-            let streams = node.up.as_ref().expect("it is up").0.streams();
+            let streams = node.up.as_ref().expect("it is up").0.built_in().expect("the engine").streams();
             assert_eq!(streams.is_empty(), choice == LogChoice::PerGroup, "each log is at one place");
             let commit = TestCommit::draw(&mut rng, 1000 + round, &model);
             node.commit(&commit).expect("it fits");

@@ -74,7 +74,7 @@ fn compare_ranges(node: &Node, model: &Model, rng: &mut Rng) {
 fn compare_stopped(node: &mut Node, model: &Model) {
     node.machine = node.machine.restarted(Rng::new(7));
     let env = node.machine.env();
-    let db = Db::open_in(&env, Path::new(DATA), options()).expect("it opens");
+    let db = kontiki_engine::Db::open_in(&env, Path::new(DATA), options()).expect("it opens");
     let stopped = StoppedLogs::open(&env, Path::new(DATA), &db, PLACE).expect("readable");
     let last = stopped.last_indices().expect("readable");
     assert_eq!(last, model.logs.keys().map(|id| (*id, model.ends(*id).1 - 1)).collect::<BTreeMap<_, _>>());

@@ -5,7 +5,7 @@
 //! commit or not; several regions of one commit do not depend on each other.
 //!
 //! **A commit that concerns the engine, too** (the end of a replica: its data, descriptor and log) or removes a log is
-//! performed in three steps, so that all of it happens or nothing: (1) one synced commit of the engine has the batch
+//! performed in three steps, so that all of it happens or nothing: (1) one synced commit of the state has the batch
 //! and the operations on files, as an *intent*; (2) the files are changed; (3) the intent is removed. An open that
 //! finds an intent does it again: the result is the same, because nothing else is written before the third step.
 //!
@@ -31,14 +31,15 @@ pub use stopped::{FilesChecked, LogFileProblem};
 
 use crate::ops::check;
 use crate::planted::{self, Bug};
-use crate::record::{Place, synced};
+use crate::record::Place;
 use crate::{Done, FileOptions, LogChoice, LogUsage, RaftLog};
 use bytes::Bytes;
 use error::failed;
-use kontiki_engine::{Commit, Db, Error, ErrorKind, Result, StreamContents, StreamHead, StreamId, StreamOp};
+use kontiki_engine::{Commit, Durability, Error, ErrorKind, Result, StreamContents, StreamHead, StreamId, StreamOp};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_state::StateEngine;
 use parking_lot::Mutex;
 use set::{GroupSet, changes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -70,7 +71,7 @@ pub(crate) struct GroupLogs {
 }
 
 struct Inner {
-    db: Db,
+    state: Arc<dyn StateEngine>,
     place: Place,
     queue: Mutex<VecDeque<(Commit, Done)>>,
     writer: Mutex<Writer>,
@@ -92,7 +93,13 @@ struct Writer {
 
 impl GroupLogs {
     /// Opens the files of a directory, and does what an intent asks for.
-    pub(crate) fn open(env: &Env, data_dir: &Path, db: &Db, place: Place, options: FileOptions) -> Result<GroupLogs> {
+    pub(crate) fn open(
+        env: &Env,
+        data_dir: &Path,
+        state: &Arc<dyn StateEngine>,
+        place: Place,
+        options: FileOptions,
+    ) -> Result<GroupLogs> {
         let directory = data_dir.join(DIRECTORY);
         env.fs.create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
         make_names_durable(&*env.fs, data_dir, &directory)?;
@@ -104,21 +111,21 @@ impl GroupLogs {
         }
         let set = GroupSet::new(env.fs.clone(), directory, groups, options);
         let inner = Arc::new(Inner {
-            db: db.clone(),
+            state: state.clone(),
             place,
             queue: Mutex::default(),
             writer: Mutex::default(),
             usage: Mutex::new(set.usage()),
             set: Mutex::new(set),
         });
-        let intent = place.intent(db, data_dir)?;
+        let intent = place.intent(&**state, data_dir)?;
         if !intent.is_empty() {
             tracing::warn!(
                 operations = intent.len(),
                 "a commit to raft logs is completed that a crash has interrupted"
             );
             inner.change_files(&intent)?;
-            place.end_intent(db)?;
+            place.end_intent(&**state)?;
         }
         let job = inner.clone();
         let task = Mutex::new(Some(env.tasks.spawn("raft-log", Box::new(move || job.step()))));
@@ -186,7 +193,7 @@ impl Inner {
 
     fn try_write(&self, writer: &mut Writer, Commit { mut batch, streams, .. }: Commit) -> Result<()> {
         if writer.has_left_intent {
-            self.place.end_intent(&self.db)?;
+            self.place.end_intent(&*self.state)?;
             writer.has_left_intent = false;
         }
         let mut changes = changes(&streams);
@@ -201,14 +208,14 @@ impl Inner {
             self.place.put_intent(&mut batch, &streams);
         }
         if !batch.is_empty() {
-            self.db.commit(synced(batch))?;
+            self.state.commit(batch, Durability::Sync)?;
         }
         {
             let mut set = self.set.lock();
             set.perform(changes).map_err(final_error)?;
             writer.rewrites.extend(streams.iter().map(StreamOp::stream).filter(|id| set.is_worth_a_rewrite(*id)));
         }
-        if has_intent && let Err(error) = self.place.end_intent(&self.db) {
+        if has_intent && let Err(error) = self.place.end_intent(&*self.state) {
             if !error.is_retryable() {
                 return Err(error);
             }

@@ -7,10 +7,10 @@ use super::error::NoChecksum;
 use super::gc_filter::LiveEntries;
 use super::inbox::{Inbox, Input};
 use crate::families::FAMILIES;
-use kontiki_engine::{Db, Snapshot};
 use kontiki_env::Env;
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::{Checksum, ChecksumTask, RegionId};
+use kontiki_state::{StateEngine, StateView};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 16;
 struct Waiting {
     region: RegionId,
     index: u64,
-    view: Arc<Snapshot>,
+    view: StateView,
     checksum: Checksum,
     /// On the monotonic clock: then the leader waits no more.
     deadline: Duration,
@@ -35,7 +35,7 @@ struct Waiting {
 
 /// The driver's side of the job.
 pub(super) struct Checksums {
-    db: Db,
+    state: Arc<dyn StateEngine>,
     env: Env,
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
     task: Option<Box<dyn TaskHandle>>,
@@ -44,7 +44,7 @@ pub(super) struct Checksums {
 
 impl Checksums {
     /// A checksum that takes longer than `time_max` is given up.
-    pub(super) fn start(env: &Env, db: &Db, inbox: &Arc<Inbox>, time_max: Duration) -> Checksums {
+    pub(super) fn start(env: &Env, state: &Arc<dyn StateEngine>, inbox: &Arc<Inbox>, time_max: Duration) -> Checksums {
         let waiting: Arc<Mutex<VecDeque<Waiting>>> = Arc::default();
         let (queue, inbox, env_of_job) = (waiting.clone(), inbox.clone(), env.clone());
         let mut current = None;
@@ -53,13 +53,13 @@ impl Checksums {
             advance(&mut current, &env_of_job, &inbox)
         };
         let task = Some(env.tasks.spawn("region-checksums", Box::new(step)));
-        Checksums { db: db.clone(), env: env.clone(), waiting, task, time_max }
+        Checksums { state: state.clone(), env: env.clone(), waiting, task, time_max }
     }
 
     /// Takes the view now, or says why there is no checksum.
     pub(super) fn begin(&self, task: ChecksumTask, now: Duration) -> Result<(), &'static str> {
         let (ChecksumTask { region, index, expires_after_ms }, deadline) = (task, now + self.time_max);
-        let view = Arc::new(self.db.snapshot());
+        let view = self.state.snapshot();
         // The clock is read after the view was taken, so the view's own time is not later.
         if expires_after_ms != 0 && self.env.clock.wall_ms() >= expires_after_ms {
             return Err("keys that count may have expired here: the clock of this store has passed the command's time");
@@ -91,7 +91,7 @@ impl Checksums {
 /// Reads one part.
 fn advance(current: &mut Option<Waiting>, env: &Env, inbox: &Inbox) -> Progress {
     let Some(Waiting { region, index, view, checksum, deadline }) = current else { return Progress::Idle };
-    let result = match checksum.advance(&**view, PART_BYTES) {
+    let result = match checksum.advance(view, PART_BYTES) {
         Ok(None) if env.clock.monotonic() >= *deadline => Err(NoChecksum::Late),
         // In a stepped world only a wake counts, and time does not pass.
         Ok(None) if env.tasks.threaded() => return Progress::IdleFor(PAUSE),

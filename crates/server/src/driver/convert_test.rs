@@ -5,7 +5,7 @@ use super::*;
 use crate::config::NodeConfig;
 use crate::families;
 use futures::FutureExt;
-use kontiki_engine::{BatchOp, Commit, FamilySpec, Options};
+use kontiki_engine::{BatchOp, Commit, FamilySpec, Options, View};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::fs::CrashMode;
@@ -76,10 +76,10 @@ fn check_converted(machine: &SimMachine) {
     for family in earlier_data() {
         assert_eq!(view.get(family, b"key").unwrap().unwrap(), format!("{family:?}"));
     }
-    let names: Vec<String> = handle.db().families().into_iter().map(|spec| spec.name).collect();
+    let names: Vec<String> = handle.db().expect("built in").families().into_iter().map(|spec| spec.name).collect();
     assert_eq!(names.len(), 6 + families::LATER.len(), "{names:?}");
     assert!(names[1..].iter().all(|name| name.starts_with(Family::RESERVED_PREFIX)), "{names:?}");
-    assert!(handle.db().snapshot().get_in(META, MOVED_KEY).unwrap().is_none(), "it is over");
+    assert!(handle.state().snapshot().get(META, MOVED_KEY).unwrap().is_none(), "it is over");
     driver.close().unwrap();
 }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::config::NodeConfig;
 use crate::families;
 use futures::FutureExt;
-use kontiki_engine::{Commit, Direction, Durability, Error as EngineError, Family, Options, Range, View, WriteBatch};
+use kontiki_engine::{
+    Commit, Db, Direction, Durability, Error as EngineError, Family, Options, Range, View, WriteBatch,
+};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode};
@@ -83,7 +85,7 @@ impl Rig {
             }
             self.turn();
         }
-        let health = self.handle().db().stats().health;
+        let health = self.handle().db().expect("built in").stats().health;
         panic!("the future does not resolve: {:?} {health:?}", self.handle().status());
     }
 
@@ -458,7 +460,7 @@ fn a_first_start_that_is_cut_off_anywhere_leaves_a_directory_that_starts() {
 fn the_driver_does_not_read_the_disk() {
     let mut rig = Rig::new();
     rig.put(b"a", b"1").unwrap();
-    rig.handle().db().flush().unwrap();
+    rig.handle().state().flush().unwrap();
     rig.turn();
     rig.machine.fs.start_trace();
     let time = rig.machine.clock.time().clone();
@@ -535,9 +537,9 @@ fn a_split_region_serves_and_survives_power_loss() {
         }
         let handle = rig.handle();
         data_regions(&handle).iter().for_each(|region| rig.await_leader(region.id));
-        let view = handle.db().snapshot();
+        let view = handle.state().snapshot();
         for key in [b"a", b"g", b"m", b"s"] {
-            assert_eq!(view.get_in(Family::DEFAULT, key).unwrap().as_deref(), Some(&[2][..]));
+            assert_eq!(view.get(Family::DEFAULT, key).unwrap().as_deref(), Some(&[2][..]));
         }
     }
 }

@@ -6,9 +6,10 @@ use super::lane::{Lane, derived};
 use super::{Driver, PLACEMENT_REGION, Pending, Refusal};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Error as EngineError, Snapshot, WriteBatch};
+use kontiki_engine::{Commit, Error as EngineError, WriteBatch};
 use kontiki_placement::{Now, Output, WriteId};
 use kontiki_raftstore::{Answer, Effects, Event, Observation, ReadId, RegionError, RegionId, StoreId};
+use kontiki_state::StateView;
 use std::sync::atomic::Ordering;
 
 impl Driver {
@@ -97,7 +98,7 @@ impl Driver {
         }
         if let Some(commit) = Some(&mut self.applies).filter(|_| !self.applies_held).and_then(Lane::take) {
             if let Some(observer) = &mut self.observers.applies {
-                observer(&self.db, &commit.batch);
+                observer(&*self.state, &commit.batch);
             }
             self.submit(LaneKind::Apply, commit);
         }
@@ -110,9 +111,8 @@ impl Driver {
                 self.log.submit(commit, Box::new(move |result| inbox.push(Input::Committed { lane, result })));
             }
             LaneKind::Apply => {
-                let done =
-                    move |result: Result<u64, _>| inbox.push(Input::Committed { lane, result: result.map(drop) });
-                self.db.submit(commit, Box::new(done));
+                let done = move |result| inbox.push(Input::Committed { lane, result });
+                self.state.submit(commit.batch, commit.durability, Box::new(done));
             }
         }
     }
@@ -320,7 +320,7 @@ impl Driver {
     }
 
     /// The state from which the leader of `term` continues has been read.
-    pub(super) fn lead_placement(&mut self, term: u64, state: Result<Snapshot, String>, now: Now) {
+    pub(super) fn lead_placement(&mut self, term: u64, state: Result<StateView, String>, now: Now) {
         if self.shared.leader_terms.lock().get(&PLACEMENT_REGION) != Some(&term) {
             return; // It no longer leads, or leads again: that term has requested its own state.
         }

@@ -1,8 +1,8 @@
 //! Background flushes of memtables that raft logs in memory wait for.
 
-use kontiki_engine::Db;
 use kontiki_env::Env;
 use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_state::StateEngine;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,14 +13,14 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    pub(super) fn start(env: &Env, db: &Db) -> Flusher {
+    pub(super) fn start(env: &Env, state: &Arc<dyn StateEngine>) -> Flusher {
         let asked = Arc::new(AtomicBool::new(false));
-        let (pending, db) = (asked.clone(), db.clone());
+        let (pending, state) = (asked.clone(), state.clone());
         let job = move || {
             if !pending.swap(false, Ordering::SeqCst) {
                 return Progress::Idle;
             }
-            if let Err(error) = db.flush() {
+            if let Err(error) = state.flush() {
                 // It is requested again as long as it is needed.
                 tracing::warn!(%error, "memtables could not be flushed to release raft logs");
             }

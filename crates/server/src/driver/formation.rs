@@ -20,13 +20,14 @@ use crate::config::NodeConfig;
 use crate::families;
 use bytes::Bytes;
 use kontiki_engine::{
-    Commit, Db, Direction, Durability, Error as EngineError, Range, Result as EngineResult, Snapshot, StreamHead,
-    StreamId, StreamVisitor, View, WriteBatch,
+    Commit, Direction, Durability, Error as EngineError, Range, Result as EngineResult, StreamHead, StreamId,
+    StreamVisitor, View, WriteBatch,
 };
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{Logs, RecoverError, Store, StoreId, StoreIdentity, meta};
+use kontiki_state::StateEngine;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -101,20 +102,20 @@ impl Formation {
     /// that has lost some of their state is left unchanged.
     pub(super) fn open_with(
         store: &mut Store,
-        (db, log): (&Db, &dyn RaftLog),
+        (state, log): (&dyn StateEngine, &dyn RaftLog),
         config: &NodeConfig,
         rng: Rng,
     ) -> Result<Formation, OpenError> {
-        let mut is_formed = is_formed(db, config)?;
+        let mut is_formed = is_formed(state, config)?;
         if !is_formed && config.members.len() == 1 {
             // A single-node cluster is formed from its first start on: no other node can know it.
             log.commit(first_state(config, &BTreeMap::new()))?;
             is_formed = true;
         }
         if is_formed {
-            recover(store, db, log)?;
+            recover(store, state, log)?;
         }
-        let formation = Formation::open(db, config, is_formed, rng)?;
+        let formation = Formation::open(state, config, is_formed, rng)?;
         if is_formed {
             formation.create_replicas(store);
         }
@@ -122,10 +123,15 @@ impl Formation {
     }
 
     /// Counts this start, durably, and begins the check. `is_formed`: the directory belongs to a cluster.
-    fn open(db: &Db, config: &NodeConfig, is_formed: bool, mut rng: Rng) -> Result<Formation, OpenError> {
-        let view = db.snapshot();
+    fn open(
+        state: &dyn StateEngine,
+        config: &NodeConfig,
+        is_formed: bool,
+        mut rng: Rng,
+    ) -> Result<Formation, OpenError> {
+        let view = state.snapshot();
         let found = |tag: u8| -> Result<Option<Incarnation>, OpenError> {
-            Ok(view.get_in(families::META, [tag])?.map(|value| decode_incarnation(&value)).transpose()?)
+            Ok(view.get(families::META, &[tag])?.map(|value| decode_incarnation(&value)).transpose()?)
         };
         let (before, confirmed) = (found(TAG_OWN)?, found(TAG_CONFIRMED)?);
         // Directories of versions without a record get one at their first start with this version.
@@ -143,8 +149,8 @@ impl Formation {
             // From a version that did not record this, or new.
             put_incarnation(&mut batch, &[TAG_CONFIRMED], &previous);
         }
-        let own = match db.commit(synced(batch)) {
-            Ok(_) => next,
+        let own = match state.commit(batch, Durability::Sync) {
+            Ok(()) => next,
             // A full disk must not keep a node from starting: it continues with the generation that it has.
             Err(error) if error.is_retryable() && before.is_some() => previous,
             Err(error) => return Err(error.into()),
@@ -222,8 +228,8 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
 }
 
 /// Recovers the replicas of the directory.
-pub(super) fn recover(store: &mut Store, db: &Db, log: &dyn RaftLog) -> Result<(), OpenError> {
-    store.recover_from(&db.snapshot(), &StoredLogs { log, heads: log.heads()? })?;
+pub(super) fn recover(store: &mut Store, state: &dyn StateEngine, log: &dyn RaftLog) -> Result<(), OpenError> {
+    store.recover_from(&state.snapshot(), &StoredLogs { log, heads: log.heads()? })?;
     Ok(())
 }
 
@@ -248,9 +254,9 @@ impl Logs for StoredLogs<'_> {
 }
 
 /// Whether the directory belongs to a cluster; an error if it is not the configured one.
-fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
+fn is_formed(state: &dyn StateEngine, config: &NodeConfig) -> Result<bool, OpenError> {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
-    let view = db.snapshot();
+    let view = state.snapshot();
     if let Some(found) = meta::identity(families::META, &view)? {
         if found == identity {
             check_members(&view, config)?;
@@ -275,7 +281,7 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
 
 /// Refuses a list of nodes that cannot be that of the directory's cluster: its members are fixed when it is formed.
 /// With others the node would wait for a majority that does not exist, and the others would take their data for lost.
-fn check_members(view: &Snapshot, config: &NodeConfig) -> Result<(), OpenError> {
+fn check_members(view: &dyn View, config: &NodeConfig) -> Result<(), OpenError> {
     let (own, directory) = (StoreId(config.store_id), || config.data_dir.clone());
     let known = known_members(view)?;
     let regions = meta::regions(families::META, view)?;
@@ -416,12 +422,12 @@ impl Driver {
     fn record_incarnation(&self, store: StoreId, key: &[u8], incarnation: &Incarnation) {
         let mut batch = WriteBatch::new();
         put_incarnation(&mut batch, key, incarnation);
-        let report = move |result: Result<u64, EngineError>| {
+        let report = move |result: EngineResult<()>| {
             if let Err(error) = result {
                 tracing::warn!(store = store.0, %error, "the generation of a store's directory could not be recorded");
             }
         };
-        self.db.submit(synced(batch), Box::new(report));
+        self.state.submit(batch, Durability::Sync, Box::new(report));
     }
 
     fn renew_generation(&mut self, now: Now) {
@@ -441,10 +447,11 @@ impl Driver {
         let done = durable.clone();
         let inbox = self.shared.inbox.clone();
         self.formation.renewing = Some((own, durable));
-        self.db.submit(
-            synced(batch),
+        self.state.submit(
+            batch,
+            Durability::Sync,
             Box::new(move |result| match result {
-                Ok(_) => done.store(true, Ordering::Release),
+                Ok(()) => done.store(true, Ordering::Release),
                 Err(error) => inbox.push(super::inbox::Input::GenerationFailed { error }),
             }),
         );
@@ -502,7 +509,7 @@ impl Driver {
                 return false;
             }
         }
-        let recovered = recover(&mut self.store, &self.db, &*self.log);
+        let recovered = recover(&mut self.store, &*self.state, &*self.log);
         if let Err(error) = &recovered {
             self.stop(StopReason::Formation(error.to_string()));
         }

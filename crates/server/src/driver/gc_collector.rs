@@ -9,13 +9,13 @@
 //! several tables would know, but most dead records have their successor in another table.
 
 use super::counters::Counters;
-use super::gc_filter::SharedView;
 use crate::families::{META, TXN_DEFAULT, TXN_WRITE};
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Range};
+use kontiki_engine::{Direction, Range, View};
 use kontiki_env::Env;
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::{Readers, Region, RegionId, Space, meta};
+use kontiki_state::{StateEngine, StateView};
 use kontiki_txn::{GcPass, SafePoints, TimeStamp};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,10 +41,19 @@ pub(super) struct GcCollector {
 }
 
 impl GcCollector {
-    pub(super) fn start(env: &Env, db: &Db, readers: &Arc<Readers>, counters: &Arc<Counters>) -> GcCollector {
+    pub(super) fn start(
+        env: &Env,
+        state: &Arc<dyn StateEngine>,
+        readers: &Arc<Readers>,
+        counters: &Arc<Counters>,
+    ) -> GcCollector {
         let wanted = Arc::new(Mutex::new(false));
+        if !state.filters() {
+            tracing::warn!(engine = %state.choice(), "dead versions of keys stay on disk: this engine does not drop them");
+            return GcCollector { wanted, look_at: Duration::ZERO, task: None };
+        }
         let mut job = Job {
-            db: db.clone(),
+            state: state.clone(),
             readers: readers.clone(),
             counters: counters.clone(),
             wanted: wanted.clone(),
@@ -90,8 +99,8 @@ struct Known {
 /// A region that is being read.
 struct Current {
     region: Arc<Region>,
-    view: SharedView,
-    pass: GcPass<SharedView>,
+    view: StateView,
+    pass: GcPass<StateView>,
     next: Bytes,
     known: Known,
     records: u64,
@@ -99,7 +108,7 @@ struct Current {
 }
 
 struct Job {
-    db: Db,
+    state: Arc<dyn StateEngine>,
     readers: Arc<Readers>,
     counters: Arc<Counters>,
     wanted: Arc<Mutex<bool>>,
@@ -138,7 +147,7 @@ impl Job {
 
     fn begin(&mut self, id: RegionId) {
         let Some((region, _)) = self.readers.region(id).filter(|(region, _)| is_collected(region)) else { return };
-        let view = SharedView(Arc::new(self.db.snapshot()));
+        let view = self.state.snapshot();
         let Ok(applied) = meta::applied_index(META, &view, id) else { return };
         let (safe_point, version) = (region.gc_safe_point, region.epoch.version);
         let now = Known { safe_point, version, applied, above: 0, collected: false };
@@ -176,7 +185,7 @@ impl Job {
         self.counters.gc_regions_collected.increment();
         // Long values first: which of them are dead does not depend on whether their records are still there.
         for family in [TXN_DEFAULT, TXN_WRITE] {
-            if let Err(error) = self.db.compact_range(family, Range::region(&region.start_key, &region.end_key)) {
+            if let Err(error) = self.state.compact_range(family, Range::region(&region.start_key, &region.end_key)) {
                 tracing::warn!(region = region.id.0, %error, "a region was not compacted; it is tried again");
                 return;
             }
@@ -196,8 +205,7 @@ impl Current {
     /// Returns whether all is read.
     fn read_part(&mut self) -> Result<bool, String> {
         let range = Range::region(&self.next, &self.region.end_key);
-        let view = self.view.clone();
-        let entries = kontiki_engine::View::entries(&view, TXN_WRITE, range, Direction::Forward);
+        let entries = self.view.entries(TXN_WRITE, range, Direction::Forward);
         let mut entries = entries.map_err(|error| error.to_string())?;
         for _ in 0..PART_RECORDS {
             let next = entries.next().transpose().map_err(|error| error.to_string())?;

@@ -11,23 +11,27 @@
 
 use crate::families::META;
 use bytes::Bytes;
-use kontiki_engine::{CompactionFilter, Db, Direction, Entries, Family, FilterPass, Range, Result, Snapshot, View};
+use kontiki_engine::{CompactionFilter, Direction, Entries, Family, FilterPass, Range, Result, View};
 use kontiki_raftstore::{ChecksumFilter, Readers, Region, RegionId, Space, meta};
+use kontiki_state::{StateEngine, StateView};
 use kontiki_txn::{GcError, GcPass, SafePoints, TimeStamp, can_be_dead};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Where the safe points are, and the data.
+type Source = (Arc<Readers>, Arc<dyn StateEngine>);
+
 /// The filter in the engine's options. It drops nothing before [`GcFilter::start`] and after [`GcFilter::stop`].
 #[derive(Default)]
 pub(super) struct GcFilter {
     /// Not in a cycle for ever: the engine owns the filter, and the driver ends it before it closes the engine.
-    source: Mutex<Option<(Arc<Readers>, Db)>>,
+    source: Mutex<Option<Source>>,
 }
 
 impl GcFilter {
-    pub(super) fn start(&self, readers: Arc<Readers>, db: Db) {
-        *self.source.lock() = Some((readers, db));
+    pub(super) fn start(&self, readers: Arc<Readers>, state: Arc<dyn StateEngine>) {
+        *self.source.lock() = Some((readers, state));
     }
 
     pub(super) fn stop(&self) {
@@ -69,8 +73,8 @@ impl CompactionFilter for GcFilter {
         if !can_be_dead(family) {
             return None;
         }
-        let (readers, db) = self.source.lock().clone()?;
-        let ((flushed, view), regions) = readers.view_of_whole(|| (db.flushed_view(), db.snapshot()));
+        let (readers, state) = self.source.lock().clone()?;
+        let ((flushed, view), regions) = readers.view_of_whole(|| (state.flushed_view(), state.snapshot()));
         let safe_points = safe_points(&regions, &*flushed);
         if safe_points.is_empty() {
             return None;
@@ -82,7 +86,7 @@ impl CompactionFilter for GcFilter {
 }
 
 struct Pass {
-    in_all: GcPass<Snapshot>,
+    in_all: GcPass<StateView>,
     in_tables: GcPass<SharedView>,
 }
 
@@ -108,7 +112,7 @@ fn is_dead<V: View>(pass: &mut GcPass<V>, key: &[u8], value: Option<&[u8]>) -> R
 
 /// A view that several share.
 #[derive(Clone)]
-pub(super) struct SharedView(pub(super) Arc<dyn View>);
+struct SharedView(Arc<dyn View>);
 
 impl View for SharedView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
@@ -123,16 +127,16 @@ impl View for SharedView {
 /// Leaves dead entries out of checksums: each replica drops them at its own time.
 pub(super) struct LiveEntries {
     safe_points: SafePoints,
-    view: SharedView,
-    pass: Option<(Family, GcPass<SharedView>)>,
+    view: StateView,
+    pass: Option<(Family, GcPass<StateView>)>,
 }
 
 impl LiveEntries {
     /// Of a region, as its descriptor says at the index of the checksum.
-    pub(super) fn new(region: &Region, view: Arc<Snapshot>) -> LiveEntries {
+    pub(super) fn new(region: &Region, view: StateView) -> LiveEntries {
         let range = Range::region(&region.start_key, &region.end_key);
         let safe_points = SafePoints::new([(range, TimeStamp(region.gc_safe_point))]);
-        LiveEntries { safe_points, view: SharedView(view), pass: None }
+        LiveEntries { safe_points, view, pass: None }
     }
 }
 

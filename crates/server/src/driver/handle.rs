@@ -14,7 +14,7 @@ use crate::planted::{self, Bug};
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
+use kontiki_engine::{Db, Direction, Entries, Family, Range, View, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Command, Outcome, Request, Response, Timestamps};
 use kontiki_raftlog::{LogChoice, LogUsage, RaftLog};
@@ -23,6 +23,7 @@ use kontiki_raftstore::{
     CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
     ReplicaLag, Space, StoreId, ViewId, meta,
 };
+use kontiki_state::{StateChoice, StateEngine, StateView};
 use kontiki_txn::{ConcurrencyManager, DeadlockDetector, Leadership, TimeStamp, WaitFor};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// The state that the driver shares with its handles.
 pub(super) struct Shared {
     pub inbox: Arc<Inbox>,
-    pub db: Db,
+    pub state: Arc<dyn StateEngine>,
     pub log: Arc<dyn RaftLog>,
     pub env: Env,
     pub readers: Arc<Readers>,
@@ -221,12 +222,12 @@ impl RegionContext {
 pub struct RegionView {
     /// The region as it was then: keys are checked against it.
     pub region: Arc<Region>,
-    snapshot: Snapshot,
+    snapshot: StateView,
 }
 
 impl View for RegionView {
     fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
-        self.snapshot.get_in(family, key)
+        self.snapshot.get(family, key)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {
@@ -310,6 +311,8 @@ pub struct NodeStatus {
     pub snapshots: SnapshotsStatus,
     /// Where its raft logs are kept.
     pub raft_log: LogChoice,
+    /// Which engine keeps the data.
+    pub state_engine: StateChoice,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// Writes of the raft log take much longer than on other nodes, which lead instead, where they can.
@@ -366,7 +369,7 @@ impl NodeHandle {
             return self.replica_view(context, read_at).await;
         }
         let clock = || shared.env.clock.monotonic();
-        match shared.readers.read(context.region, context.epoch, clock, || shared.db.snapshot()) {
+        match shared.readers.read(context.region, context.epoch, clock, || shared.state.snapshot()) {
             Ok(Readable { view, region, term }) => {
                 context.bind(term, &region)?;
                 shared.counters.reads_lease.increment();
@@ -375,7 +378,7 @@ impl NodeHandle {
             Err(ReadRefusal::Region(error)) => return Err(error.into()),
             Err(ReadRefusal::NoLease) => {}
         }
-        let early = planted::is_set(Bug::ViewBeforeBarrier).then(|| shared.db.snapshot());
+        let early = planted::is_set(Bug::ViewBeforeBarrier).then(|| shared.state.snapshot());
         self.barrier(context).await?;
         shared.counters.reads_barrier.increment();
         let missing = RegionError::RegionNotFound { region: context.region };
@@ -383,7 +386,7 @@ impl NodeHandle {
         // wrote.
         let term = shared.leader_terms.lock().get(&context.region).copied();
         let term = term.or_else(|| shared.readers.term_before_apply(context.region));
-        let snapshot = early.unwrap_or_else(|| shared.db.snapshot());
+        let snapshot = early.unwrap_or_else(|| shared.state.snapshot());
         let (region, leader) = shared.readers.region(context.region).ok_or(missing)?;
         let Some(term) = term else {
             return Err(RegionError::NotLeader { region: region.id, leader }.into());
@@ -400,7 +403,7 @@ impl NodeHandle {
         let (shared, region) = (&self.shared, context.region);
         let leader_has = self.ask(|reply| Input::ReplicaRead { region, epoch: context.epoch, read_at, reply }).await?;
         let missing = RegionError::RegionNotFound { region };
-        let (snapshot, here) = shared.readers.view_of_replica(region, || shared.db.snapshot()).ok_or(missing)?;
+        let (snapshot, here) = shared.readers.view_of_replica(region, || shared.state.snapshot()).ok_or(missing)?;
         RegionError::check_epoch(&here, context.epoch)?;
         let shown = meta::applied_index(families::META, &snapshot, region).map_err(|error| match error {
             RecoverError::Engine(error) => NodeError::Engine(error),
@@ -416,7 +419,7 @@ impl NodeHandle {
 
     /// A view at any replica with all that is ever committed at or below `ts` (docs/internals/stale-reads.md).
     fn stale_view(&self, context: &RegionContext, ts: u64) -> Result<RegionView, NodeError> {
-        let (shared, take) = (&self.shared, || self.shared.db.snapshot());
+        let (shared, take) = (&self.shared, || self.shared.state.snapshot());
         let view = shared.readers.read_at(shared.store_id, context.region, context.epoch, ts, take);
         let counter = if view.is_ok() { &shared.counters.reads_stale } else { &shared.counters.reads_stale_refused };
         counter.increment();
@@ -682,7 +685,7 @@ impl NodeHandle {
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;
         let terms = shared.leader_terms.lock().clone();
-        let view = shared.db.snapshot();
+        let view = shared.state.snapshot();
         let (refusals, now) = (shared.refusals.lock().clone(), shared.env.clock.monotonic());
         let regions = shared.readers.regions().into_iter().map(|(region, leader)| {
             let leading_term = terms.get(&region.id).copied();
@@ -702,6 +705,7 @@ impl NodeHandle {
             peer_failures: self.peer_failures(),
             snapshots: self.snapshots(),
             raft_log: shared.log.choice(),
+            state_engine: shared.state.choice(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             log_is_slow: shared.counters.log_slow.get() != 0,
             recovery: shared.recovery.lock().clone(),
@@ -731,10 +735,15 @@ impl NodeHandle {
         Arc::new(Detector(self.shared.inbox.clone()))
     }
 
-    /// The node's engine, for statistics and tests. Data goes through [`NodeHandle::propose`] and
+    /// What keeps the node's data, for statistics and tests. Data goes through [`NodeHandle::propose`] and
     /// [`NodeHandle::view`]: a direct write would not be replicated.
-    pub fn db(&self) -> &Db {
-        &self.shared.db
+    pub fn state(&self) -> &Arc<dyn StateEngine> {
+        &self.shared.state
+    }
+
+    /// The same, if it is the built-in engine.
+    pub fn db(&self) -> Option<&Db> {
+        self.shared.state.built_in()
     }
 }
 

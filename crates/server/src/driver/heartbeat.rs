@@ -92,9 +92,7 @@ impl Driver {
         };
         self.surveys.space(); // For the next one.
         let available_bytes = self.available_bytes;
-        let engine = self.db.stats();
-        let tables = engine.families.iter().flat_map(|family| &family.levels).map(|level| level.bytes);
-        let used_bytes = engine.log.bytes + tables.sum::<u64>();
+        let used_bytes = self.state.stats().disk_bytes;
         let stats = StoreStats {
             // Space that other programs use on the volume is not counted.
             capacity_bytes: used_bytes.saturating_add(available_bytes),

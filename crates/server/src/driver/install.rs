@@ -1,19 +1,16 @@
 //! Installs snapshot files into the engine (docs/internals/snapshots.md).
 //!
 //! Tables are built in a separate folder, which is emptied at the start, and before and after each install. Their files
-//! are linked into the engine's directory by the ingest. At most one install builds tables at a time
-//! (`snapshots.rs`), so the folder has one user.
+//! are linked into the engine's directory by the ingest. An engine may have no such tables. At most one install builds
+//! tables at a time (`snapshots.rs`), so the folder has one user.
 
-use super::lane::derived;
 use crate::families::FAMILIES;
-use kontiki_engine::{
-    Db, Error as EngineError, Family, FamilySpec, IngestOptions, IngestWriter, Result as EngineResult, TableOptions,
-    WriteBatch,
-};
+use kontiki_engine::{Durability, Error as EngineError, Family, Result as EngineResult, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, Fs, OpenMode, list_if_there};
 use kontiki_raftstore::SnapshotTables;
 use kontiki_raftstore::snapshot::{InstallError, InstallTarget, SnapshotError, SnapshotId, install};
+use kontiki_state::{StateEngine, TableSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,22 +34,21 @@ pub struct Installed {
 #[derive(Clone)]
 pub struct Installer {
     env: Env,
-    db: Db,
+    state: Arc<dyn StateEngine>,
     tables_dir: PathBuf,
-    options: TableOptions,
     sizes: SnapshotTables,
     stopping: Arc<AtomicBool>,
 }
 
 impl Installer {
-    /// For the database of `data_dir`, which was opened with these options of tables.
-    pub fn new(env: &Env, data_dir: &Path, db: &Db, options: TableOptions, sizes: SnapshotTables) -> Installer {
-        let (env, db, tables_dir) = (env.clone(), db.clone(), data_dir.join(TABLES_DIRECTORY));
-        Installer { env, db, tables_dir, options, sizes, stopping: Arc::default() }
+    /// For the state of `data_dir`.
+    pub fn new(env: &Env, data_dir: &Path, state: &Arc<dyn StateEngine>, sizes: SnapshotTables) -> Installer {
+        let (env, state, tables_dir) = (env.clone(), state.clone(), data_dir.join(TABLES_DIRECTORY));
+        Installer { env, state, tables_dir, sizes, stopping: Arc::default() }
     }
 
-    pub(super) fn db(&self) -> &Db {
-        &self.db
+    pub(super) fn state(&self) -> &Arc<dyn StateEngine> {
+        &self.state
     }
 
     /// From now on installs end with [`EngineError::Closed`], as soon as they see it.
@@ -82,30 +78,32 @@ impl Installer {
     pub fn install(&self, path: &Path, id: SnapshotId, as_tables: bool) -> Result<Installed, InstallError> {
         let failed = |error: SnapshotError| error.of_install(&path.display().to_string());
         if as_tables {
-            match self.install_from(path, id, Some(self.sizes.family_bytes_min)) {
+            match self.install_from(path, id, true) {
                 Err(SnapshotError::Engine(error)) if error.is_retryable() => {
                     tracing::warn!(%error, path = %path.display(), "a snapshot is installed without tables");
                 }
                 result => return result.map_err(failed),
             }
         }
-        self.install_from(path, id, None).map_err(failed)
+        self.install_from(path, id, false).map_err(failed)
     }
 
-    fn install_from(&self, path: &Path, id: SnapshotId, tables_from: Option<u64>) -> Result<Installed, SnapshotError> {
-        if tables_from.is_some() {
+    fn install_from(&self, path: &Path, id: SnapshotId, as_tables: bool) -> Result<Installed, SnapshotError> {
+        let mut tables = None;
+        if as_tables {
             self.env.fs.create_dir_all(&self.tables_dir).map_err(|error| EngineError::io(&self.tables_dir, &error))?;
             self.remove_tables().map_err(|error| EngineError::io(&self.tables_dir, &error))?;
+            tables = self.state.build_tables(&self.tables_dir, self.sizes.table_bytes);
         }
+        let tables_from = tables.as_ref().map(|_| self.sizes.family_bytes_min);
         let mut file_bytes = 0;
         let mut open = || {
             let reader = FileReader::open(&*self.env.fs, path)?;
             file_bytes = reader.file.len()?;
             Ok(Box::new(reader) as Box<dyn Read>)
         };
-        let mut target =
-            Target { installer: self, families: self.db.families(), writer: None, files: vec![], bytes: 0 };
-        let view = self.db.snapshot();
+        let mut target = Target { installer: self, tables, bytes: 0 };
+        let view = self.state.snapshot();
         install(&FAMILIES, &view, id, tables_from, &mut open, &mut target)?;
         Ok(Installed { file_bytes, table_bytes: target.bytes })
     }
@@ -114,9 +112,8 @@ impl Installer {
 /// The engine, with the tables that are being built for it.
 struct Target<'a> {
     installer: &'a Installer,
-    families: Vec<FamilySpec>,
-    writer: Option<(Family, IngestWriter)>,
-    files: Vec<PathBuf>,
+    /// `None`: everything is committed.
+    tables: Option<Box<dyn TableSet>>,
     /// Of tables that were ingested.
     bytes: u64,
 }
@@ -125,81 +122,30 @@ impl Target<'_> {
     fn check_open(&self) -> EngineResult<()> {
         if self.installer.stopping.load(Ordering::SeqCst) { Err(EngineError::Closed) } else { Ok(()) }
     }
-
-    fn spec(&self, family: Family) -> Option<&FamilySpec> {
-        self.families.iter().find(|spec| spec.family == family)
-    }
-
-    fn begin_table(&self, family: Family) -> EngineResult<IngestWriter> {
-        let name = format!("{}.sst", self.files.len() + 1);
-        // Tables are written once here and merged down later, so they are compressed as those of the last level.
-        let of_family = |spec: &FamilySpec| self.installer.options.for_family(&spec.options, usize::MAX);
-        let options = self.spec(family).map_or_else(|| self.installer.options.clone(), of_family);
-        IngestWriter::create_in(&self.installer.env, &self.installer.tables_dir.join(name), family, options)
-    }
-
-    fn end_table(&mut self) -> EngineResult<()> {
-        if let Some((_, writer)) = self.writer.take() {
-            self.files.push(writer.finish()?.path);
-        }
-        Ok(())
-    }
 }
 
 impl InstallTarget for Target<'_> {
     fn commit(&mut self, batch: WriteBatch) -> EngineResult<()> {
         self.check_open()?;
-        self.installer.db.commit(derived(batch)).map(|_| ())
+        self.installer.state.commit(batch, Durability::Derived)
     }
 
     fn is_kept_in_tables(&self, family: Family, value_bytes: usize) -> bool {
-        let threshold = self.spec(family).map_or(0, |spec| spec.options.value_threshold_bytes);
-        threshold == 0 || (value_bytes as u64) < threshold
+        self.tables.as_ref().is_some_and(|tables| tables.takes(family, value_bytes))
     }
 
     fn add(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> EngineResult<()> {
         self.check_open()?;
-        let table_bytes = self.installer.sizes.table_bytes;
-        let is_ended =
-            |(of, writer): &(Family, IngestWriter)| *of != family || writer.bytes() >= table_bytes || writer.is_full();
-        if self.writer.as_ref().is_some_and(is_ended) {
-            self.end_table()?;
-        }
-        if self.writer.is_none() {
-            self.writer = Some((family, self.begin_table(family)?));
-        }
-        let (_, writer) = self.writer.as_mut().expect("set above");
-        match expires_at_ms {
-            None => writer.put(key, value),
-            Some(expires_at_ms) => writer.put_expiring(key, value, expires_at_ms),
-        }
+        let tables = self.tables.as_mut().expect("entries are added only if `tables_from` says that there are tables");
+        tables.add(family, key, value, expires_at_ms)
     }
 
     fn ingest(&mut self) -> EngineResult<()> {
-        self.end_table()?;
-        if self.files.is_empty() {
-            return Ok(());
+        self.check_open()?;
+        if let Some(tables) = &mut self.tables {
+            self.bytes = tables.ingest()?;
         }
-        self.check_open()?;
-        self.installer.db.flush()?;
-        self.check_open()?;
-        self.bytes = self.installer.db.ingest(&self.files, IngestOptions { move_file: true })?.bytes;
         Ok(())
-    }
-}
-
-impl Drop for Target<'_> {
-    fn drop(&mut self) {
-        // A table that is not complete is removed by its writer.
-        self.writer = None;
-        for path in &self.files {
-            if self.installer.env.fs.exists(path)
-                && let Err(error) = self.installer.env.fs.remove(path)
-            {
-                // The next install with tables, or the next start, finds it.
-                tracing::warn!(%error, path = %path.display(), "a table of a snapshot could not be removed");
-            }
-        }
     }
 }
 

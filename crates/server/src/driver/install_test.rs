@@ -1,14 +1,16 @@
 //! Installs into the real engine, on a simulated machine.
 
 use super::*;
+use crate::driver::lane::derived;
 use crate::families::{DATA_FAMILIES, DEFAULT, META, TXN_LOCK, TXN_WRITE, served_families};
-use kontiki_engine::{Direction, Options, Range, View};
+use kontiki_engine::{Db, Direction, Options, Range, View};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{Content, FileId, write};
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, StoreIdentity, meta};
+use kontiki_state::BuiltIn;
 use std::collections::BTreeMap;
 
 const DATA: &str = "/data";
@@ -53,7 +55,12 @@ fn open(machine: &SimMachine, directory: &str) -> Db {
 }
 
 fn installer(machine: &SimMachine, db: &Db) -> Installer {
-    Installer::new(&machine.env(), Path::new(DATA), db, options().table, sizes())
+    installer_with(machine, db, sizes())
+}
+
+fn installer_with(machine: &SimMachine, db: &Db, sizes: SnapshotTables) -> Installer {
+    let state: Arc<dyn StateEngine> = Arc::new(BuiltIn::new(db.clone(), &machine.env(), options().table));
+    Installer::new(&machine.env(), Path::new(DATA), &state, sizes)
 }
 
 fn put(db: &Db, contents: &Contents) {
@@ -358,7 +365,7 @@ fn any_contents_replace_any_others() {
         }
         let (family_bytes_min, table_bytes) = (rng.below(400), rng.below(2000));
         let sizes = SnapshotTables { file_bytes_min: 0, family_bytes_min, table_bytes };
-        let installer = Installer::new(&machine.env(), Path::new(DATA), &db, options().table, sizes);
+        let installer = installer_with(&machine, &db, sizes);
         installer.install(&path, id, true).expect("installed");
         assert_eq!(contents_of(&db), new, "seed {seed}");
         db.compact().expect("written");

@@ -21,7 +21,7 @@ impl NodeHandle {
             let of_key = |region: &&Arc<Region>| region.space == Space::Data && region.contains(key);
             led.iter().find(of_key).is_some_and(|region| self.leading_term(region.id).is_some())
         };
-        let view = self.db().snapshot();
+        let view = self.state().snapshot();
         let range = Range { start: Some(start.clone()), end: None };
         let mut entries = View::entries(&view, TXN_LOCK, range, Direction::Forward)?;
         let mut found = Vec::new();

@@ -51,7 +51,7 @@ impl Driver {
     /// Checks, on ticks, whether memtables can be flushed. The log may have preallocated space long after tables have
     /// none, and then the callers that wait for an apply would not be notified.
     fn check_room(&mut self, now: Now) {
-        let error = self.db.write_stall_error().filter(EngineError::is_retryable);
+        let error = self.state.write_stall_error().filter(EngineError::is_retryable);
         let before = std::mem::replace(&mut self.log_disk.no_room, error.is_some());
         if let Some(error) = error {
             if !self.shared.disk_full.swap(true, Ordering::Relaxed) {

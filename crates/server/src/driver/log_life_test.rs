@@ -93,14 +93,14 @@ fn a_quiet_region_with_few_entries_keeps_no_segment_of_the_log() {
         nodes.put(quiet, key, b"quiet").expect("alone");
     }
     let stream = StreamId(quiet.0);
-    let log_of = |nodes: &Nodes| nodes.handle(1).db().stream(stream).expect("readable");
+    let log_of = |nodes: &Nodes| nodes.handle(1).db().expect("built in").stream(stream).expect("readable");
     let before = log_of(&nodes);
-    let newest = nodes.handle(1).db().log_retention().last().expect("one").segment;
+    let newest = nodes.handle(1).db().expect("built in").log_retention().last().expect("one").segment;
     for i in 0..2_000u32 {
         nodes.put(DATA, &i.to_be_bytes(), &[7; VALUE_BYTES]).expect("alone");
     }
-    let stats = nodes.handle(1).db().stats().log;
-    let oldest = nodes.handle(1).db().log_retention()[0].segment;
+    let stats = nodes.handle(1).db().expect("built in").stats().log;
+    let oldest = nodes.handle(1).db().expect("built in").log_retention()[0].segment;
     assert!(oldest > newest, "segment {oldest} is the oldest; {newest} had its entries");
     assert!(stats.rewritten_bytes > 0 && stats.bytes <= nodes.driver(1).replay_bytes_max, "{stats:?}");
     assert_eq!(log_of(&nodes), before, "none was truncated, and none is lost");
@@ -143,5 +143,5 @@ fn a_file_of_a_raft_log_does_not_keep_what_is_truncated() {
     assert!(usage.rewrites > 0 && usage.files == 3 && usage.open_files <= 2, "{usage:?}");
     // Without rewrites it would have all of them, and space ahead.
     assert!(bytes_max < 1_000 * VALUE_BYTES as u64, "{bytes_max}");
-    assert!(nodes.handle(1).db().streams().is_empty(), "nothing is in the engine's log");
+    assert!(nodes.handle(1).db().expect("built in").streams().is_empty(), "nothing is in the engine's log");
 }

@@ -111,7 +111,7 @@ use gc_filter::GcFilter;
 use handle::Shared;
 use heartbeat::Heartbeats;
 use inbox::{Input, LaneKind, Reply};
-use kontiki_engine::{Db, WriteBatch};
+use kontiki_engine::WriteBatch;
 use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftlog::RaftLog;
@@ -119,6 +119,7 @@ use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{
     ApplyId, CheckOutcome, Event, FaultKind, PersistId, Region, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
 };
+use kontiki_state::StateEngine;
 use lag_watch::LagWatch;
 use lane::Lane;
 use log_disk::LogDisk;
@@ -175,7 +176,7 @@ pub enum Outbound {
 }
 
 /// Called with each batch of committed entries before the engine gets it; see [`Driver::observe_applies`].
-pub type ApplyObserver = Box<dyn FnMut(&Db, &WriteBatch) + Send>;
+pub type ApplyObserver = Box<dyn FnMut(&dyn StateEngine, &WriteBatch) + Send>;
 
 /// Called with each proposal that depends on an earlier read, and when it is decided; see
 /// [`Driver::observe_bound_proposals`].
@@ -241,7 +242,7 @@ impl PendingTable {
 pub struct Driver {
     env: Env,
     config: NodeConfig,
-    db: Db,
+    state: Arc<dyn StateEngine>,
     /// Where raft logs are kept, which may be the engine.
     log: Arc<dyn RaftLog>,
     store: Store,
@@ -574,7 +575,7 @@ impl Driver {
     pub fn close(mut self) -> Result<(), kontiki_engine::Error> {
         self.release();
         self.log.close();
-        self.db.clone().close()
+        self.state.close()
     }
 }
 

@@ -8,10 +8,11 @@ use super::inbox::{Inbox, Input};
 use crate::driver::counters::Counters;
 use crate::families;
 use crate::planted::{self, Bug};
-use kontiki_engine::{Range, Snapshot};
+use kontiki_engine::Range;
 use kontiki_env::Env;
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::{RegionId, SafeTsClaim, SafeTsTask, meta};
+use kontiki_state::StateView;
 use kontiki_txn::{OldestLock, TimeStamp};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ const CLAIMS_MAX: usize = 1_024;
 /// Regions whose last result is kept; beyond it all are searched once more.
 const KNOWN_MAX: usize = 16 << 10;
 
-type Waiting = BTreeMap<RegionId, (SafeTsTask, Arc<Snapshot>)>;
+type Waiting = BTreeMap<RegionId, (SafeTsTask, StateView)>;
 
 /// The driver's side of the job.
 pub(super) struct OldestLocks {
@@ -51,8 +52,7 @@ impl OldestLocks {
     }
 
     /// `view` contains what the tasks need. A region that still waits is searched in the later view only.
-    pub(super) fn begin(&self, tasks: Vec<SafeTsTask>, view: Snapshot) {
-        let view = Arc::new(view);
+    pub(super) fn begin(&self, tasks: Vec<SafeTsTask>, view: StateView) {
         self.waiting.lock().extend(tasks.into_iter().map(|task| (task.region.id, (task, view.clone()))));
         if let Some(task) = &self.task {
             task.wake();
@@ -69,7 +69,7 @@ impl OldestLocks {
 /// A search.
 struct Current {
     task: SafeTsTask,
-    view: Arc<Snapshot>,
+    view: StateView,
     /// The applied index in the view.
     index: u64,
     search: OldestLock,
@@ -110,18 +110,18 @@ impl Job {
         self.inbox.push(Input::SafeTs { claims: std::mem::take(&mut self.claims) });
     }
 
-    fn next(&mut self) -> Option<(SafeTsTask, Arc<Snapshot>)> {
+    fn next(&mut self) -> Option<(SafeTsTask, StateView)> {
         let mut waiting = self.waiting.lock();
         let later = waiting.range((Bound::Excluded(self.last), Bound::Unbounded)).next();
         self.last = *later.or(waiting.first_key_value())?.0;
         waiting.remove(&self.last)
     }
 
-    fn begin(&mut self, task: SafeTsTask, view: Arc<Snapshot>) {
+    fn begin(&mut self, task: SafeTsTask, view: StateView) {
         let (id, version) = (task.region.id, task.region.epoch.version);
-        let found = meta::region(families::META, &*view, id).and_then(|region| {
+        let found = meta::region(families::META, &view, id).and_then(|region| {
             let is_it = region.is_some_and(|region| region.epoch.version == version && region.merging().is_none());
-            Ok(meta::applied_index(families::META, &*view, id)?.filter(|_| is_it))
+            Ok(meta::applied_index(families::META, &view, id)?.filter(|_| is_it))
         });
         let index = match found {
             Ok(Some(index)) => index,
@@ -142,7 +142,7 @@ impl Job {
     }
 
     fn search(&mut self, mut current: Current) {
-        match current.search.advance(&*current.view, PART_LOCKS) {
+        match current.search.advance(&current.view, PART_LOCKS) {
             Ok(None) => self.current = Some(current),
             Ok(Some(oldest)) => {
                 let Current { task, index, search, .. } = current;

@@ -32,12 +32,13 @@ use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
 use crate::families::{FAMILIES, LOG_PLACE, served_families};
 use crate::planted::{self, Bug};
-use kontiki_engine::{Db, Durability, FilterHandle, Options, Range, inspect};
+use kontiki_engine::{Durability, FilterHandle, Options, Range, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
 use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{Config, ReadGate, Store, StoreId};
+use kontiki_state::{BuiltIn, StateEngine};
 use kontiki_txn::{ConcurrencyManager, TimeStamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -136,7 +137,7 @@ const RESERVED_MEMTABLES: u64 = 2;
 struct Opened {
     raft: Config,
     placement: PlacementConfig,
-    db: Db,
+    state: Arc<dyn StateEngine>,
     log: Arc<dyn RaftLog>,
     gc_filter: Arc<GcFilter>,
     installer: Installer,
@@ -165,14 +166,15 @@ fn open_engine(
     inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
     let gc_filter: Arc<GcFilter> = Arc::default();
     options.compaction_filter = Some(FilterHandle(gc_filter.clone()));
-    let tables = options.table.clone();
     let reserve_bytes = options.memtable_bytes.saturating_mul(RESERVED_MEMTABLES);
-    let db = Db::open_in(env, &config.data_dir, options)?;
-    convert(&db)?;
+    let state: Arc<dyn StateEngine> = Arc::new(BuiltIn::open(env, &config.data_dir, options)?);
+    if let Some(db) = state.built_in() {
+        convert(db)?;
+    }
     let files = config.raft.log_files;
-    let log = kontiki_raftlog::open(env, &config.data_dir, &db, LOG_PLACE, config.raft.log_choice, files)?;
-    let installer = Installer::new(env, &config.data_dir, &db, tables, raft.snapshot_tables);
-    Ok(Opened { raft, placement, db, log, gc_filter, installer, replay_bytes_max, reserve_bytes })
+    let log = kontiki_raftlog::open(env, &config.data_dir, &state, LOG_PLACE, config.raft.log_choice, files)?;
+    let installer = Installer::new(env, &config.data_dir, &state, raft.snapshot_tables);
+    Ok(Opened { raft, placement, state, log, gc_filter, installer, replay_bytes_max, reserve_bytes })
 }
 
 /// What this node, as a leader, does about a transactional read of a follower: it takes it into account as if it served
@@ -192,7 +194,7 @@ fn read_gate(concurrency: Arc<ConcurrencyManager>) -> ReadGate {
 fn share(
     env: &Env,
     config: &NodeConfig,
-    (db, log): (Db, Arc<dyn RaftLog>),
+    (state, log): (Arc<dyn StateEngine>, Arc<dyn RaftLog>),
     (inbox, counters, concurrency): (Arc<Inbox>, Arc<Counters>, Arc<ConcurrencyManager>),
     (store, formation, snapshots, region_loads): (&Store, &Formation, &Snapshots, &RegionLoads),
 ) -> Shared {
@@ -200,7 +202,7 @@ fn share(
         served: region_loads.table(),
         inbox,
         concurrency,
-        db,
+        state,
         log,
         env: env.clone(),
         readers: store.readers(),
@@ -241,33 +243,33 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let Opened { raft, placement, db, log, gc_filter, installer, replay_bytes_max, reserve_bytes } =
+        let Opened { raft, placement, state, log, gc_filter, installer, replay_bytes_max, reserve_bytes } =
             open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft.tick_interval, checksum_time(&raft), Rng::new(seed));
         let lag_watch = LagWatch::new(ticks(&raft, raft.lag_warn_ticks));
         let mut store = Store::new(raft, &FAMILIES, rng.child("raftstore"));
         let concurrency: Arc<ConcurrencyManager> = Arc::default();
         store.set_read_gate(read_gate(concurrency.clone()));
-        let formation = Formation::open_with(&mut store, (&db, &*log), &config, rng.child("formation"))?;
+        let formation = Formation::open_with(&mut store, (&*state, &*log), &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let shared = (&inbox, &counters, store.file_numbers());
         let snapshots = Snapshots::open(env, &config.data_dir, shared, installer, reserve_bytes)?;
-        let surveys = Surveys::start(env, &config.data_dir, (&db, &log), &inbox);
-        let flusher = Flusher::start(env, &db);
+        let surveys = Surveys::start(env, &config.data_dir, (&state, &log), &inbox);
+        let flusher = Flusher::start(env, &state);
         let region_loads = RegionLoads::new(load_limits(&config), rng.child("loads"), monotonic);
         let parts = (&store, &formation, &snapshots, &region_loads);
-        let shared = Arc::new(share(env, &config, (db.clone(), log.clone()), (inbox, counters, concurrency), parts));
-        gc_filter.start(shared.readers.clone(), db.clone());
+        let shared = Arc::new(share(env, &config, (state.clone(), log.clone()), (inbox, counters, concurrency), parts));
+        gc_filter.start(shared.readers.clone(), state.clone());
         let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
             region_loads,
             checks: Checks::new(config.raft.consistency_check_interval, monotonic),
-            checksums: Checksums::start(env, &db, &shared.inbox, check_time),
+            checksums: Checksums::start(env, &state, &shared.inbox, check_time),
             oldest_locks: OldestLocks::start(env, &shared.inbox, &shared.counters),
             gc: Gc::new(monotonic),
-            gc_collector: GcCollector::start(env, &db, &shared.readers, &shared.counters),
+            gc_collector: GcCollector::start(env, &state, &shared.readers, &shared.counters),
             gc_filter,
             asks_timestamp: false,
             lag_watch,
@@ -275,7 +277,7 @@ impl Driver {
             placement: Placement::new(placement),
             env: env.clone(),
             config,
-            db,
+            state,
             log,
             store,
             shared,

@@ -41,7 +41,7 @@ impl Driver {
                 task.ts = task.ts.min(lowest.0.saturating_sub(1));
             }
         }
-        self.oldest_locks.begin(tasks, self.db.snapshot());
+        self.oldest_locks.begin(tasks, self.state.snapshot());
     }
 
     pub(super) fn tend_safe_ts(&self, now: Now) {

@@ -201,7 +201,7 @@ impl Nodes {
 
     /// What a replica holds, without the consensus that a read of a client needs.
     pub(super) fn stored(&self, id: u64, key: &[u8]) -> Option<Vec<u8>> {
-        self.handle(id).db().get(key).expect("readable").map(|value| value.to_vec())
+        self.handle(id).db().expect("built in").get(key).expect("readable").map(|value| value.to_vec())
     }
 
     /// Regions with data, each beginning with one of these bytes.
@@ -216,6 +216,6 @@ impl Nodes {
     }
 
     pub(super) fn log_bytes(&self, id: u64) -> u64 {
-        self.handle(id).db().stats().log.bytes
+        self.handle(id).db().expect("built in").stats().log.bytes
     }
 }

@@ -3,9 +3,10 @@
 
 use crate::families::{DATA_FAMILIES, DEFAULT, RAW_LOCK, RAW_WRITE};
 use bytes::Bytes;
-use kontiki_engine::{Family, PartSize, Range, Result, Snapshot};
+use kontiki_engine::{Family, PartSize, Range, Result};
 use kontiki_raftstore::Region;
 use kontiki_raftstore::command::{SPLIT_CHILDREN_MAX, SPLIT_KEY_BYTES_MAX};
+use kontiki_state::StateView;
 use kontiki_txn::{boundary_behind, boundary_near};
 
 /// The smallest part that is distinguished, as a share of the largest region: boundaries are right to within this.
@@ -38,7 +39,7 @@ struct Part {
 
 /// Measures a region, and chooses the boundaries that divide it into parts of half the limits; none if it is within
 /// them, or has no place to divide it.
-pub(super) fn survey(view: &Snapshot, region: &Region, limits: SizeLimits) -> Result<(RegionSize, Vec<Bytes>)> {
+pub(super) fn survey(view: &StateView, region: &Region, limits: SizeLimits) -> Result<(RegionSize, Vec<Bytes>)> {
     let range = Range::region(&region.start_key, &region.end_key);
     let share = |max: u64| if max == 0 { u64::MAX } else { (max / PARTS).max(1) };
     let size_of_part = PartSize { bytes: share(limits.bytes_max), entries: share(limits.keys_max) };

@@ -94,7 +94,7 @@ fn a_region_is_divided_by_the_number_of_its_keys() {
     let db = open(&machine);
     put_raw(&db, 4_000, "", 10);
     let limits = SizeLimits { bytes_max: 0, keys_max: 2_000 };
-    let (size, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
+    let (size, chosen) = survey(&StateView::new(db.snapshot()), &region(b"", b""), limits).expect("read");
     assert!((3..=4).contains(&chosen.len()), "{size:?} in parts of 1,000: {chosen:?}");
     db.close().expect("closed");
 }
@@ -144,7 +144,7 @@ fn raw_and_transactional_data_are_measured_and_divided_at_encoded_user_keys() {
     }
     db.flush().expect("flushed");
     let limits = SizeLimits { bytes_max: 32 << 10, keys_max: 0 };
-    let (size, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
+    let (size, chosen) = survey(&StateView::new(db.snapshot()), &region(b"", b""), limits).expect("read");
     let keys = size.keys as f64 / 6_000.0;
     assert!((0.98..1.02).contains(&keys), "{size:?}: three versions for each of 2,000 keys");
     assert!(chosen.len() >= 3, "{size:?} in parts of half of 32 KiB: {}", chosen.len());
@@ -152,7 +152,7 @@ fn raw_and_transactional_data_are_measured_and_divided_at_encoded_user_keys() {
     let mut start = Bytes::new();
     for end in chosen.iter().cloned().chain([Bytes::new()]) {
         let part = region(&start, &end);
-        let (size, again) = survey(&db.snapshot(), &part, limits).expect("read");
+        let (size, again) = survey(&StateView::new(db.snapshot()), &part, limits).expect("read");
         assert!(again.is_empty(), "{part:?} with {size:?} would be split again");
         assert!(size.bytes > 0);
         sum += size.bytes;
@@ -185,7 +185,7 @@ fn each_kind_of_raw_data_is_divided_at_encoded_keys() {
         }
         db.flush().expect("flushed");
         let limits = SizeLimits { bytes_max: 0, keys_max: 400 };
-        let (_, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
+        let (_, chosen) = survey(&StateView::new(db.snapshot()), &region(b"", b""), limits).expect("read");
         assert!(chosen.len() >= 3, "{family:?}: {chosen:?}");
         for boundary in chosen {
             assert!(stored(0) < boundary.to_vec() && boundary.to_vec() < stored(999), "{family:?}");
@@ -201,10 +201,10 @@ fn raw_keys_that_share_eight_bytes_stay_together() {
     let db = open(&machine);
     put_raw(&db, 1_000, "the same", 100);
     let limits = SizeLimits { bytes_max: 10 << 10, keys_max: 0 };
-    let (size, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
+    let (size, chosen) = survey(&StateView::new(db.snapshot()), &region(b"", b""), limits).expect("read");
     assert!(size.keys > 900, "{size:?}");
     assert!(chosen.len() <= 1, "at most behind all of them: {chosen:?}");
     let behind = Bytes::from(boundary_behind(b"the same"));
-    let (size, chosen) = survey(&db.snapshot(), &region(b"the same", &behind), limits).expect("read");
+    let (size, chosen) = survey(&StateView::new(db.snapshot()), &region(b"the same", &behind), limits).expect("read");
     assert!(size.keys > 900 && chosen.is_empty(), "{size:?} {chosen:?}");
 }

@@ -18,7 +18,7 @@ use super::snapshot_space::SnapshotSpace;
 use super::{Driver, Outbound};
 use crate::families::FAMILIES;
 use bytes::Bytes;
-use kontiki_engine::{Db, Family, PartSize, Range, Snapshot};
+use kontiki_engine::{Family, PartSize, Range};
 use kontiki_env::Env;
 use kontiki_env::fs::{Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
@@ -26,6 +26,7 @@ use kontiki_raftstore::snapshot::{
     Content, FileId, FileNumbers, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify, write,
 };
 use kontiki_raftstore::{Event, RegionId, SnapshotTask, ViewId};
+use kontiki_state::{StateEngine, StateView};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -128,7 +129,7 @@ struct Views {
 /// The data of a region in a view, for a receiver's [`super::NodeHandle::snapshot_arrives`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SnapshotSource {
-    view: Snapshot,
+    view: StateView,
     region: RegionId,
     estimated_bytes: u64,
     left_out: Option<Family>,
@@ -137,8 +138,8 @@ pub struct SnapshotSource {
 }
 
 impl SnapshotSource {
-    fn take(db: &Db, region: RegionId) -> Result<(SnapshotSource, SnapshotHead), SnapshotError> {
-        let view = db.snapshot();
+    fn take(state: &dyn StateEngine, region: RegionId) -> Result<(SnapshotSource, SnapshotHead), SnapshotError> {
+        let view = state.snapshot();
         let head = describe(&FAMILIES, &view, region)?;
         let range = Range::region(&head.region.start_key, &head.region.end_key);
         let families = FAMILIES.of(head.region.space);
@@ -185,7 +186,7 @@ impl Snapshots {
             directory: directory.clone(),
             space: space.clone(),
             env: env.clone(),
-            db: installer.db().clone(),
+            state: installer.state().clone(),
             inbox: inbox.clone(),
             counters: counters.clone(),
             queue: Arc::default(),
@@ -365,7 +366,7 @@ fn list(fs: &dyn Fs, directory: &Path) -> io::Result<Vec<SnapshotPath>> {
 struct Job {
     directory: PathBuf,
     env: Env,
-    db: Db,
+    state: Arc<dyn StateEngine>,
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
     queue: Arc<Mutex<VecDeque<Work>>>,
@@ -379,7 +380,7 @@ impl Job {
         let Some(work) = self.queue.lock().pop_front() else { return Progress::Idle };
         match work {
             Work::Prepare { region, view } => {
-                let result = SnapshotSource::take(&self.db, region).map_err(|error| error.to_string());
+                let result = SnapshotSource::take(&*self.state, region).map_err(|error| error.to_string());
                 self.inbox.push(Input::SnapshotPrepared { region, view, result });
             }
             Work::Remove { file } => self.inbox.push(Input::SnapshotRemoval { file }),

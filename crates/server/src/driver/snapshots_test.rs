@@ -57,7 +57,7 @@ fn outrun(nodes: &mut Nodes, region: RegionId, from: u32, writes: u32) -> u64 {
 /// Tables hold everything of these regions, and their logs almost nothing: who lacks something needs a snapshot.
 fn until_truncated(nodes: &mut Nodes, leader: u64, regions: &[RegionId]) {
     nodes.until("the logs are truncated", |nodes| {
-        nodes.handle(leader).db().flush().expect("written");
+        nodes.handle(leader).state().flush().expect("written");
         let mut replicas = nodes.driver(leader).replicas().into_iter();
         replicas.all(|of| !regions.contains(&of.region.id) || of.truncated_index + 8 > of.last_index)
     });
@@ -71,7 +71,7 @@ fn are_equal(nodes: &Nodes, regions: &[RegionId]) -> bool {
     };
     let checksum = |id: u64, region: RegionId| {
         let (descriptor, _) = nodes.handle(id).region(region)?;
-        let view = nodes.handle(id).db().snapshot();
+        let view = nodes.handle(id).state().snapshot();
         Checksum::new(&FAMILIES, descriptor, u64::MAX).advance(&view, u64::MAX).expect("readable")
     };
     regions.iter().all(|region| {
@@ -91,7 +91,7 @@ fn files_left(nodes: &Nodes, id: u64) -> Vec<String> {
 /// Nothing of a snapshot is left when it is in tables.
 fn until_clean(nodes: &mut Nodes, id: u64) {
     nodes.until("nothing is left", |nodes| {
-        nodes.handle(id).db().flush().expect("written");
+        nodes.handle(id).state().flush().expect("written");
         files_left(nodes, id).is_empty() && nodes.handle(id).snapshots() == SnapshotsStatus::default()
     });
 }
@@ -127,7 +127,7 @@ fn a_large_region_arrives_as_it_is() {
     let counters = counters.counters();
     assert!(counters.snapshots_installed_as_tables.get() > 0);
     assert!(counters.snapshot_installed_bytes.get() > 2 << 20, "the files have many frames");
-    assert!(nodes.handle(away).db().stats().ingest.tables > 8, "and become many tables");
+    assert!(nodes.handle(away).db().expect("built in").stats().ingest.tables > 8, "and become many tables");
     until_clean(&mut nodes, away);
 }
 
@@ -212,7 +212,7 @@ fn a_power_loss_at_any_operation_of_a_receiver_leaves_no_files() {
             }
             if are_equal(&nodes, &[DATA]) {
                 // Its tables are written, and its file is removed.
-                let _ = nodes.handle(away).db().flush();
+                let _ = nodes.handle(away).state().flush();
                 if !fs.is_off() && files_left(&nodes, away).is_empty() {
                     break;
                 }

@@ -9,12 +9,13 @@ use super::size_survey::{RegionSize, SizeLimits, survey};
 use crate::families;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Error as EngineError, Range, SequenceNumber, Snapshot, View};
+use kontiki_engine::{Direction, Error as EngineError, Range, SequenceNumber, View};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftlog::RaftLog;
 use kontiki_raftstore::{EntriesTask, Region, RegionId, meta};
+use kontiki_state::{StateEngine, StateView};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -70,7 +71,7 @@ pub(super) enum Found {
     Unusable(EngineError),
     /// A state with everything that is applied in `term`, or why it cannot be read. Its placement family was read once,
     /// so reading it again needs no disk access.
-    Placement { term: u64, state: Result<Snapshot, String> },
+    Placement { term: u64, state: Result<StateView, String> },
     /// The size of a region.
     Size(Surveyed),
 }
@@ -88,14 +89,14 @@ impl Surveys {
     pub(super) fn start(
         env: &Env,
         data_dir: &Path,
-        (db, log): (&Db, &Arc<dyn RaftLog>),
+        (state, log): (&Arc<dyn StateEngine>, &Arc<dyn RaftLog>),
         inbox: &Arc<Inbox>,
     ) -> Surveys {
         let wanted: Arc<Mutex<Wanted>> = Arc::default();
         let job = Job {
             fs: env.fs.clone(),
             data_dir: data_dir.to_owned(),
-            db: db.clone(),
+            state: state.clone(),
             reported: Mutex::default(),
             inbox: inbox.clone(),
             wanted: wanted.clone(),
@@ -103,8 +104,8 @@ impl Surveys {
         let task = Some(env.tasks.spawn("surveys", Box::new(move || job.step())));
         let wanted_sizes = WantedSizes::default();
         let entry_reads = EntryReads::start(env, log, inbox);
-        let (sizes, db, inbox) = (wanted_sizes.clone(), db.clone(), inbox.clone());
-        let step = move || survey_next(&db, &sizes, &inbox);
+        let (sizes, state, inbox) = (wanted_sizes.clone(), state.clone(), inbox.clone());
+        let step = move || survey_next(&*state, &sizes, &inbox);
         let sizes_task = Some(env.tasks.spawn("region-sizes", Box::new(step)));
         Surveys { wanted, task, wanted_sizes, sizes_task, entry_reads }
     }
@@ -152,9 +153,9 @@ impl Surveys {
     }
 }
 
-fn survey_next(db: &Db, wanted: &WantedSizes, inbox: &Inbox) -> Progress {
+fn survey_next(state: &dyn StateEngine, wanted: &WantedSizes, inbox: &Inbox) -> Progress {
     let Some((region, limits)) = wanted.lock().next() else { return Progress::Idle };
-    match survey(&db.snapshot(), &region, limits) {
+    match survey(&state.snapshot(), &region, limits) {
         Ok((size, boundaries)) => inbox.push(Input::Found(Found::Size(Surveyed { region, size, boundaries }))),
         Err(error) => tracing::warn!(region = region.id.0, %error, "the size of a region cannot be determined"),
     }
@@ -164,7 +165,7 @@ fn survey_next(db: &Db, wanted: &WantedSizes, inbox: &Inbox) -> Progress {
 struct Job {
     fs: Arc<dyn Fs>,
     data_dir: PathBuf,
-    db: Db,
+    state: Arc<dyn StateEngine>,
     /// The applied indices as last reported, and what tables contained then.
     reported: Mutex<(SequenceNumber, BTreeMap<RegionId, u64>)>,
     inbox: Arc<Inbox>,
@@ -183,7 +184,7 @@ impl Job {
             Found::Flushed(self.flushed())
         } else if std::mem::take(&mut wanted.directory) {
             drop(wanted);
-            match self.db.check_directory() {
+            match self.state.check_directory() {
                 // The driver closes it itself.
                 Ok(()) | Err(EngineError::Closed) => return Progress::Worked,
                 Err(error) => Found::Unusable(error),
@@ -198,8 +199,8 @@ impl Job {
         Progress::Worked
     }
 
-    fn placement(&self) -> Result<Snapshot, String> {
-        let state = self.db.snapshot();
+    fn placement(&self) -> Result<StateView, String> {
+        let state = self.state.snapshot();
         let read = || {
             let mut entries = state.entries(families::PLACEMENT, Range::all(), Direction::Forward)?;
             while entries.next().transpose()?.is_some() {}
@@ -213,12 +214,12 @@ impl Job {
     fn flushed(&self) -> Vec<(RegionId, u64)> {
         let mut reported = self.reported.lock();
         // Read before the view: what is flushed in between is reported twice, and not missed.
-        let flushed = self.db.flushed_sequence();
+        let flushed = self.state.flushed_sequence();
         if reported.0 == flushed && !planted::is_set(Bug::ReportUnflushed) {
             return Vec::new();
         }
-        let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
-        let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
+        let live = || Box::new(self.state.snapshot()) as Box<dyn View>;
+        let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.state.flushed_view() };
         let mut applied = match meta::applied_indices(families::META, &*view) {
             Ok(applied) => applied,
             Err(error) => {

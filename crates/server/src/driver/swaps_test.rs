@@ -101,7 +101,7 @@ fn replicas_with_keys_that_expire_are_found_equal() {
     let follower = (1..=3).find(|id| *id != leader).expect("three nodes");
     let mut lost = WriteBatch::new();
     lost.delete(Family::DEFAULT, b"c");
-    nodes.handle(follower).db().commit(lane::derived(lost)).expect("written");
+    nodes.handle(follower).db().expect("built in").commit(lane::derived(lost)).expect("written");
     let outcome = compare(&mut nodes).expect("compared");
     assert_eq!(outcome.differing, [StoreId(follower)], "{outcome:?}");
 }

@@ -211,7 +211,9 @@ impl NodeCollector {
 
     /// The engine's metrics, under the engine's names.
     fn engine(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        self.0.db().stats().metrics().iter().try_for_each(|metric| describe(encoder, metric))
+        let stats = self.0.state().stats();
+        let metrics = stats.built_in.map(|stats| stats.metrics()).unwrap_or_default();
+        metrics.iter().try_for_each(|metric| describe(encoder, metric))
     }
 }
 

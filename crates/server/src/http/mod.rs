@@ -72,7 +72,7 @@ fn metrics_page(pages: &StatusPages, open_metrics: bool) -> Response {
 }
 
 fn status_page(pages: &StatusPages) -> Response {
-    let mut status = status::describe(&pages.node.status(), &pages.node.db().stats(), &pages.address);
+    let mut status = status::describe(&pages.node.status(), &pages.node.state().stats(), &pages.address);
     status["raft_logs"] = lag::describe(&pages.node.lag());
     Json(status).into_response()
 }

@@ -1,18 +1,19 @@
 //! A node's state as JSON and as text.
 
 use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus, SnapshotsStatus};
-use kontiki_engine::Stats;
 use kontiki_raftstore::{PeerRole, Recovery, Space, StoreId};
+use kontiki_state::StateStats;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The JSON of `/status`. Keys are hexadecimal.
-pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Value {
+pub(super) fn describe(status: &NodeStatus, engine: &StateStats, address: &str) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cluster_id": status.cluster_id,
         "store_id": status.store_id.0,
         "address": address,
+        "state_engine": status.state_engine.to_string(),
         "raft_log": status.raft_log.to_string(),
         "disk_full": status.disk_full,
         "log_is_slow": status.log_is_slow,
@@ -48,8 +49,9 @@ fn recovery(recovery: &Recovery) -> Value {
 }
 
 /// The engine's statistics, one object per part.
-fn engine_json(engine: &Stats) -> Value {
-    serde_json::from_str(&engine.to_json()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
+fn engine_json(engine: &StateStats) -> Value {
+    let Some(built_in) = &engine.built_in else { return Value::Null };
+    serde_json::from_str(&built_in.to_json()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
 
 fn region(status: &RegionStatus) -> Value {

@@ -33,6 +33,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         peer_failures: Default::default(),
         snapshots: SnapshotsStatus::default(),
         raft_log: Default::default(),
+        state_engine: Default::default(),
         disk_full: false,
         log_is_slow: false,
         stops_leading: false,
@@ -86,7 +87,7 @@ fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
         let status = NodeStatus { membership, ..good.clone() };
         let why = not_ready(&status).expect("not ready");
         assert!(why.contains(word), "{why}");
-        assert_eq!(describe(&status, &Stats::default(), "h:1")["not_ready"], why);
+        assert_eq!(describe(&status, &StateStats::default(), "h:1")["not_ready"], why);
     }
     let membership = MembershipState::Replaced { reported_by: StoreId(2) };
     let requested = NodeStatus { membership, replaces_lost_directory: true, ..good.clone() };
@@ -96,14 +97,16 @@ fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
     let at = std::time::Duration::from_secs(1);
     stuck.regions[0].refusal = Some(Refusal { from: StoreId(3), why: "its log lost some", at, count: 4 });
     assert_eq!(not_ready(&stuck).unwrap(), "region 2 refuses messages of store 3: its log lost some");
-    let json = describe(&stuck, &Stats::default(), "h:1");
+    let json = describe(&stuck, &StateStats::default(), "h:1");
     assert_eq!((json["regions"][0]["refusal"]["count"].as_u64(), json["ready"].as_bool()), (Some(4), Some(false)));
 }
 
 #[test]
 fn the_description_names_regions_and_leaders() {
     let leader = Peer { id: PeerId(2001), store: StoreId(1) };
-    let json = describe(&node(Some(leader)), &Stats::default(), "h:1");
+    let engine = StateStats { built_in: Some(Box::default()), ..StateStats::default() };
+    let json = describe(&node(Some(leader)), &engine, "h:1");
+    assert_eq!(json["state_engine"], "built-in");
     assert_eq!(json["store_id"], 1);
     assert_eq!(json["ready"], true);
     assert_eq!(json["regions"][0]["end_key"], "6dff");

@@ -87,7 +87,7 @@ async fn replica_get(server: &Server, address: &str, key: &str) -> RawGetRespons
 /// Waits until the node has applied a put: checks each replica, not only the leader.
 async fn holds(server: &Server, key: &str, value: &str) {
     let deadline = Instant::now() + DEADLINE;
-    while server.node().db().get(key.as_bytes()).unwrap().is_none_or(|found| found != value) {
+    while server.node().db().expect("built in").get(key.as_bytes()).unwrap().is_none_or(|found| found != value) {
         assert!(Instant::now() < deadline, "a replica lacks {key}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -164,7 +164,11 @@ fn a_replica_moves_to_a_node_that_had_none() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (from, to) = runtime.block_on(async {
         put(&addresses[3], "a", "1").await;
-        assert_eq!(servers[3].node().db().get(b"a").unwrap(), None, "the fourth node has no replica yet");
+        assert_eq!(
+            servers[3].node().db().expect("built in").get(b"a").unwrap(),
+            None,
+            "the fourth node has no replica yet"
+        );
         let leader = led_region(&servers, b"a").map_or(1, |(leader, _)| leader.node().status().store_id.0);
         let (from, to) = (StoreId(leader % 3 + 1), StoreId(4));
         let role = |region: &Region, store| region.peer_on(store).map(|peer| region.role(peer.id));
@@ -175,7 +179,7 @@ fn a_replica_moves_to_a_node_that_had_none() {
         change(&servers, b"a", &StoreChange::Remove(from), |region| region.peer_on(from).is_none()).await;
         let left = &servers[from.0 as usize - 1];
         let deadline = Instant::now() + DEADLINE;
-        while left.node().db().get(b"a").unwrap().is_some() {
+        while left.node().db().expect("built in").get(b"a").unwrap().is_some() {
             assert!(Instant::now() < deadline, "the removed replica keeps its data");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -273,7 +277,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_catches_up_when_the_links_are_back()
         others.iter().for_each(|store| cut.links().block(*store));
         // Only a leader among the others can acknowledge it: the one that is cut off has no quorum.
         put(&addresses[others[0].0 as usize - 1], "b", "2").await;
-        assert_eq!(cut.node().db().get(b"b").unwrap(), None, "nothing passes");
+        assert_eq!(cut.node().db().expect("built in").get(b"b").unwrap(), None, "nothing passes");
         others.iter().for_each(|store| cut.links().unblock(*store));
         holds(cut, "b", "2").await;
     });

@@ -122,7 +122,7 @@ fn send(transport: &Transport, node: &NodeHandle, outbound: Outbound) {
 
 fn close(driver: Driver, node: &NodeHandle) -> Result<(), String> {
     // Only to make the next start fast: what is not flushed is in the log.
-    if let Err(error) = node.db().flush() {
+    if let Err(error) = node.state().flush() {
         tracing::warn!(%error, "the memtables could not be flushed; the next start replays them from the log");
     }
     driver.close().map_err(|error| error.to_string())

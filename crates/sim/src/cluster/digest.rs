@@ -6,7 +6,7 @@
 //! after a crash or an install is compared, too.
 
 use crate::world::NodeId;
-use kontiki_engine::{BatchOp, Db, Direction, Family, Range, View, WriteBatch};
+use kontiki_engine::{BatchOp, Direction, Family, Range, View, WriteBatch};
 use kontiki_env::codec::{hash64, put_slice};
 use kontiki_raftstore::{RecoverError, RegionId, meta};
 use kontiki_server::families;
@@ -32,9 +32,9 @@ struct State {
 
 impl Digests {
     /// A node is about to apply a batch.
-    pub fn applying(&self, node: NodeId, db: &Db, batch: &WriteBatch) {
+    pub fn applying(&self, node: NodeId, view: &dyn View, batch: &WriteBatch) {
         let mut state = self.state.lock();
-        if state.applying(node, &db.snapshot(), batch).is_err() {
+        if state.applying(node, view, batch).is_err() {
             // A disk that cannot be read is not a difference; the next batch begins with a scan.
             state.replicas.retain(|(of, _), _| *of != node);
         }

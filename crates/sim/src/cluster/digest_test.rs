@@ -37,7 +37,7 @@ fn apply(digests: &Digests, node: u64, db: &Db, puts: &[(&str, &str)], index: u6
     let key = [&[3][..], &REGION.0.to_be_bytes()].concat();
     let value = [&[1][..], &index.to_le_bytes(), &1u64.to_le_bytes()].concat();
     batch.put(families::META, &key, &value);
-    digests.applying(node, db, &batch);
+    digests.applying(node, &db.snapshot(), &batch);
     db.commit(Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] }).unwrap();
 }
 

@@ -8,9 +8,10 @@ use crate::history::{Answer, Operation, Outcome};
 use crate::workload::{Behaviour, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
-use kontiki_engine::{Range, Snapshot};
+use kontiki_engine::Range;
 use kontiki_raftstore::{Region, RegionId, Space, StoreId, meta};
 use kontiki_server::families;
+use kontiki_state::StateView;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -127,9 +128,9 @@ impl Cluster {
         self.violations.extend(lost.iter().map(|violation| violation.to_string()));
     }
 
-    pub(super) fn snapshots(&self) -> Vec<Snapshot> {
+    pub(super) fn snapshots(&self) -> Vec<StateView> {
         let handles = self.world.nodes().filter_map(|(_, node)| node.handle());
-        handles.map(|handle| handle.db().snapshot()).collect()
+        handles.map(|handle| handle.state().snapshot()).collect()
     }
 
     /// Waits until the replicas of every region have applied the same, and compares them byte by byte.
@@ -151,7 +152,7 @@ impl Cluster {
         let snapshots = self.snapshots();
         let regions = newest_regions(&snapshots);
         for region in &regions {
-            let members: Vec<&Snapshot> = members_of(region, &snapshots).collect();
+            let members: Vec<&StateView> = members_of(region, &snapshots).collect();
             for other in members.iter().skip(1) {
                 self.compare_region(region, members[0], other);
             }
@@ -161,7 +162,7 @@ impl Cluster {
     }
 
     /// No node has keys outside of its replicas.
-    fn find_leftovers(&mut self, regions: &[Region], snapshots: &[Snapshot]) {
+    fn find_leftovers(&mut self, regions: &[Region], snapshots: &[StateView]) {
         for (snapshot, node) in snapshots.iter().zip(1..) {
             let count = |range: &Range| match replicas::compare(snapshot, snapshot, &families::DATA_FAMILIES, range) {
                 Ok(Ok(count)) => count,
@@ -177,7 +178,7 @@ impl Cluster {
         }
     }
 
-    fn compare_region(&mut self, region: &Region, one: &Snapshot, other: &Snapshot) {
+    fn compare_region(&mut self, region: &Region, one: &StateView, other: &StateView) {
         let (data, placement) = (families::DATA_FAMILIES.to_vec(), vec![families::PLACEMENT]);
         let own_families = if region.space == Space::System { placement } else { data };
         let mut compared = vec![(own_families, Range::region(&region.start_key, &region.end_key))];
@@ -299,12 +300,12 @@ impl Cluster {
     }
 }
 
-fn applied_index(snapshot: &Snapshot, region: RegionId) -> Option<u64> {
+fn applied_index(snapshot: &StateView, region: RegionId) -> Option<u64> {
     meta::applied_index(families::META, snapshot, region).ok().flatten()
 }
 
 /// The newest descriptor of each region.
-pub(super) fn newest_regions(snapshots: &[Snapshot]) -> Vec<Region> {
+pub(super) fn newest_regions(snapshots: &[StateView]) -> Vec<Region> {
     let mut newest: BTreeMap<RegionId, Region> = BTreeMap::new();
     for region in snapshots.iter().flat_map(|snapshot| meta::regions(families::META, snapshot).unwrap_or_default()) {
         let version = |region: &Region| (region.epoch.version, region.epoch.conf_version);
@@ -316,7 +317,7 @@ pub(super) fn newest_regions(snapshots: &[Snapshot]) -> Vec<Region> {
 }
 
 /// The snapshots of a region's members; all nodes are up.
-fn members_of<'a>(region: &'a Region, snapshots: &'a [Snapshot]) -> impl Iterator<Item = &'a Snapshot> {
+fn members_of<'a>(region: &'a Region, snapshots: &'a [StateView]) -> impl Iterator<Item = &'a StateView> {
     let nodes = snapshots.iter().zip(1..);
     nodes.filter(|(_, node)| region.peer_on(StoreId(*node)).is_some()).map(|(snapshot, _)| snapshot)
 }

@@ -66,7 +66,7 @@ impl Cluster {
         let nodes = self.nodes.clone();
         // A snapshot's file stays until tables hold its data, and an idle memtable is never flushed.
         for handle in self.world.nodes().filter_map(|(_, node)| node.handle()) {
-            if let Err(error) = handle.db().flush() {
+            if let Err(error) = handle.state().flush() {
                 self.violations.push(format!("a node does not flush although everything is healed: {error}"));
             }
         }
@@ -151,7 +151,7 @@ fn node_remains(id: NodeId, node: &super::ClusterNode) -> Vec<String> {
     note(files(&Path::new(DATA_DIR).join("snapshot-tables")).len(), "tables of snapshots");
     let tables = files(&Path::new(DATA_DIR).join(kontiki_engine::internals::TABLES_DIR));
     let tables = tables.iter().filter(|name| parse_table_name(name).is_some()).count();
-    let stats = handle.db().stats();
+    let stats = handle.db().expect("built in").stats();
     note(tables.saturating_sub(stats.tables() as usize), "tables that no version names");
     for replica in &remains.replicas {
         let bound = node.sizes().raft_log_bytes as u64 + LOG_MEMTABLES * node.sizes().memtable_bytes;

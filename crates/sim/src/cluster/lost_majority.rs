@@ -156,7 +156,7 @@ impl Cluster {
     fn name_learners(&mut self, lost: &[NodeId]) -> Result<(), String> {
         for id in self.nodes.clone() {
             let handle = self.world.node(id).and_then(ClusterNode::handle).ok_or("a node is down")?;
-            handle.db().flush().map_err(|error| error.to_string())?;
+            handle.state().flush().map_err(|error| error.to_string())?;
             self.world.crash(id, CrashMode::Kill);
         }
         self.give_up(lost, 2).map_err(|refused| refused.to_string())?;

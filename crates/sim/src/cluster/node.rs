@@ -8,7 +8,7 @@ use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
 use bytes::Bytes;
 use futures::future::{Either, select};
-use kontiki_engine::{Commit, Db, Durability, WriteBatch};
+use kontiki_engine::{Db, Durability, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
@@ -495,9 +495,7 @@ impl ClusterNode {
         self.is_damaged = true;
         let mut batch = WriteBatch::new();
         batch.delete(families::DEFAULT, key);
-        let db = self.handle().expect("it runs").db();
-        let (streams, unchanged) = (Vec::new(), Vec::new());
-        db.submit(Commit { batch, streams, durability: Durability::Derived, unchanged }, Box::new(|_| ()));
+        self.handle().expect("it runs").state().submit(batch, Durability::Derived, Box::new(|_| ()));
     }
 
     /// Transactional commands and requests that have not ended, and the replicas of the running process.
@@ -583,7 +581,7 @@ impl SimNode for ClusterNode {
         let mut driver = self.open_driver().map_err(|error| error.to_string())?;
         let id = self.id;
         let digests = self.digests.clone();
-        driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
+        driver.observe_applies(Box::new(move |state, batch| digests.applying(id, &state.snapshot(), batch)));
         let commands = self.commands.clone();
         driver.observe_bound_proposals(Box::new(move |ticket, batch| commands.observe(id, ticket, batch)));
         let handle = driver.handle();

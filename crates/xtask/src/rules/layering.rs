@@ -11,9 +11,11 @@ struct Layer {
 }
 
 const CORE: &[&str] = &["kontiki-env", "kontiki-engine"];
+const CORE_AND_STATE: &[&str] = &["kontiki-env", "kontiki-engine", "kontiki-state"];
 const BELOW_SERVER: &[&str] = &[
     "kontiki-env",
     "kontiki-engine",
+    "kontiki-state",
     "kontiki-proto",
     "kontiki-tls",
     "kontiki-txn",
@@ -28,7 +30,8 @@ const LAYERS: &[Layer] = &[
     Layer { manifest: "crates/proto/Cargo.toml", may_use: &[] },
     Layer { manifest: "crates/tls/Cargo.toml", may_use: &["kontiki-env"] },
     Layer { manifest: "crates/txn/Cargo.toml", may_use: CORE },
-    Layer { manifest: "crates/raftlog/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/state/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/raftlog/Cargo.toml", may_use: CORE_AND_STATE },
     Layer { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/placement/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
@@ -42,6 +45,7 @@ const LAYERS: &[Layer] = &[
         may_use: &[
             "kontiki-env",
             "kontiki-engine",
+            "kontiki-state",
             "kontiki-proto",
             "kontiki-txn",
             "kontiki-raftlog",

@@ -21,6 +21,7 @@ pub(super) const LAYERS: &[Layers] = &[
     RAFTSTORE_PEER,
     RAFTSTORE_STORE,
     PLACEMENT,
+    STATE,
     RAFTLOG,
     SERVER,
     SERVER_DRIVER,
@@ -192,6 +193,9 @@ const PLACEMENT: Layers = (
         &["machine"],
     ],
 );
+
+/// An engine knows the trait, and nothing knows an engine.
+const STATE: Layers = ("state", &[&["choice", "planted", "view"], &["built_in"], &["conformance_test"]]);
 
 /// The places of logs do not know each other; what opens them knows all.
 const RAFTLOG: Layers = (
