@@ -15,7 +15,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
     if text.split_whitespace().collect::<Vec<_>>().join(" ").contains(&expected) {
         return Vec::new();
     }
-    vec![Finding::new(PAGE, 1, &format!("state what the rows are: \"{expected}\""))]
+    vec![Finding::new(PAGE, 1, format!("state what the rows are: \"{expected}\""))]
 }
 
 /// A row begins with a number. One without a third column is shown; one that says in it what is missing, in part.
