@@ -4,7 +4,7 @@ use super::families;
 use super::node::Node;
 use super::view::Table;
 use bytes::Bytes;
-use kontiki_raftstore::{Answer, Region, RegionId, RegionStatus, StoreId, Ticket, meta};
+use kontiki_raftstore::{Answer, PeerId, Region, RegionId, RegionStatus, StoreId, Ticket, meta};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ struct Known {
     states: BTreeMap<u64, u64>,
     /// Per store: committed index and term so far, in this incarnation.
     progress: BTreeMap<StoreId, (u64, u64)>,
+    /// Per term and follower: the match index at the leader.
+    matched: BTreeMap<(u64, PeerId), u64>,
     /// No read that begins now may see a lower index: this one was acknowledged, or read.
     acknowledged: u64,
     /// The stores with a replica.
@@ -33,6 +35,8 @@ pub struct Checker {
     /// in an earlier version is stale.
     versions: BTreeMap<Vec<u8>, u64>,
     pub lease_reads: u64,
+    /// How often a leader's match index rose.
+    pub matches: u64,
     /// Replicas are added and removed.
     pub members_change: bool,
     memory_slack: usize,
@@ -133,6 +137,9 @@ impl Checker {
                     leases.entry(status.region.id).or_default().push(node.id);
                 }
                 self.check_replica(now, node, &status);
+                if status.leads {
+                    self.check_matches(nodes, node, &status);
+                }
             }
             check_ranges(node, &store.status());
         }
@@ -161,6 +168,12 @@ impl Checker {
         // A split's region begins with position 1, which its parent's log holds.
         let covered = covered.max(1);
         assert!(stream.truncated_through <= flushed.max(covered), "the log holds what tables and files do not");
+        let durable = durable_through(node, region).max(node.lost_through);
+        assert!(
+            status.applied_index <= durable,
+            "{} of {region} is applied but not durable here",
+            status.applied_index
+        );
         if node.persists.is_empty() {
             // With persists in flight the disk may still hold what is being overwritten.
             known.check_committed(stream.truncated_through, &stream.entries, status.committed_index);
@@ -180,6 +193,27 @@ impl Checker {
             let state = hash(entries_of(&node.visible, &descriptor));
             let before = *known.states.entry(visible).or_insert(state);
             assert_eq!(before, state, "the state of {region} at {visible} differs between replicas or over time");
+        }
+    }
+
+    /// What a leader takes a follower to have is durable there, and stays so as long as it leads.
+    fn check_matches(&mut self, nodes: &BTreeMap<StoreId, Node>, node: &Node, status: &RegionStatus) {
+        let region = status.region.id;
+        let lag = node.store.as_ref().expect("up").replica_lag(region).expect("it has a replica");
+        let known = self.regions.entry(region).or_default();
+        for follower in lag.followers.iter().filter(|follower| !follower.needs_snapshot) {
+            let matched = status.last_index - follower.entries;
+            let before = known.matched.entry((status.term, follower.peer)).or_default();
+            assert!(*before <= matched, "the match index of {} went from {before} to {matched}", follower.store);
+            self.matches += u64::from(*before < matched);
+            *before = matched;
+            let there = &nodes[&follower.store];
+            let replica = there.store.iter().flat_map(|store| store.status()).find(|there| there.region.id == region);
+            // In another term its log may have been overwritten since.
+            if replica.is_some_and(|replica| replica.term == status.term) {
+                let durable = durable_through(there, region);
+                assert!(matched <= durable, "store {} is taken to have {matched}, but has {durable}", there.id);
+            }
         }
     }
 
@@ -216,6 +250,17 @@ impl Known {
             assert_eq!(known, entry, "the committed entry {index} is equal on all replicas and never changes");
         }
     }
+}
+
+/// What a crash of this store would leave of a region: its log, a snapshot file, or tables.
+fn durable_through(node: &Node, region: RegionId) -> u64 {
+    let stream = node.disk.streams.get(&kontiki_engine::StreamId(region.0));
+    let log = stream.map_or(0, |stream| stream.truncated_through + stream.entries.len() as u64);
+    let files = node.disk.files.keys().filter(|file| file.snapshot.region == region);
+    let files = files.map(|file| file.snapshot.index).max().unwrap_or(0);
+    let tables = meta::applied_index(families::META, &node.disk.tables, region).expect("readable").unwrap_or(0);
+    // A region begins with position 1, which no log holds.
+    log.max(files).max(tables).max(1)
 }
 
 /// No two replicas of a store hold the same key.

@@ -33,6 +33,8 @@ pub struct NetworkFaults {
     pub delay_ms_max: u64,
     /// No snapshot arrives.
     pub snapshots_fail: bool,
+    /// Every snapshot that arrives does so once more within a second.
+    pub snapshots_repeat: bool,
 }
 
 /// What a ticket is for.
@@ -50,6 +52,10 @@ pub struct Cluster {
     pub cut: BTreeSet<(StoreId, StoreId)>,
     pub network_faults: NetworkFaults,
     messages: Vec<(Duration, StoreId, StoreId, Bytes)>,
+    /// Snapshots that arrive once more.
+    repeated_snapshots: Vec<(Duration, StoreId, Bytes, Vec<u8>)>,
+    /// How many did.
+    pub snapshots_repeated: usize,
     next_ticket: u64,
     /// Of each ticket; of a put also its key and the version of its region.
     asked: BTreeMap<Ticket, Asked>,
@@ -117,6 +123,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             network_faults: NetworkFaults { delay_ms_max: 5, ..NetworkFaults::default() },
             messages: Vec::new(),
+            repeated_snapshots: Vec::new(),
+            snapshots_repeated: 0,
             next_ticket: 0,
             asked: BTreeMap::new(),
             checker: Checker::new(memory_slack),
@@ -260,6 +268,7 @@ impl Cluster {
     pub fn step(&mut self) {
         self.now += STEP;
         self.deliver();
+        self.deliver_again();
         let mut ids: Vec<StoreId> = self.nodes.keys().copied().collect();
         self.rng.shuffle(&mut ids);
         for id in ids {
@@ -310,6 +319,18 @@ impl Cluster {
             let node = self.nodes.get_mut(&to).expect("known");
             if node.is_up() && !self.cut.contains(&(from, to)) {
                 node.inbox.push_back(Event::Message(bytes));
+            }
+        }
+    }
+
+    fn deliver_again(&mut self) {
+        let now = self.now;
+        let due: Vec<_> = self.repeated_snapshots.extract_if(.., |(at, ..)| *at <= now).collect();
+        for (_, to, message, bytes) in due {
+            let receiver = self.nodes.get_mut(&to).expect("known");
+            if receiver.is_up() {
+                receiver.receive_snapshot(message, bytes);
+                self.snapshots_repeated += 1;
             }
         }
     }
@@ -365,6 +386,10 @@ impl Cluster {
             let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.network_faults.loss, 100);
             let receiver = self.nodes.get_mut(&to).expect("known");
             let ok = reachable && receiver.is_up() && !self.network_faults.snapshots_fail;
+            if ok && self.network_faults.snapshots_repeat {
+                let again = now + Duration::from_millis(self.rng.below(1_000));
+                self.repeated_snapshots.push((again, to, message.clone(), bytes.clone()));
+            }
             if ok {
                 receiver.receive_snapshot(message, bytes);
             }

@@ -1,6 +1,7 @@
 //! Logs that are larger than the memory for them: what is applied leaves it, and is read back for followers that lag.
 
 use super::flow::narrow;
+use crate::cluster::node::Job;
 use crate::cluster::{Cluster, NetworkFaults, REGION, families};
 use kontiki_engine::WriteBatch;
 use kontiki_raftstore::{Answer, Config, Event, RegionId, StoreId};
@@ -115,6 +116,52 @@ fn a_new_leader_reads_what_it_evicted_as_a_follower_or_before_its_start() {
         cluster.settle();
         assert!(cluster.nodes[&StoreId(other)].entries_read + cluster.nodes[&StoreId(old)].entries_read > 0);
     }
+}
+
+/// The leader is deposed while it reads entries for a follower: what it then gets is dropped, and in its next
+/// leadership it reads again.
+#[test]
+fn async_fetch_leader_change() {
+    for seed in 0..4 {
+        let mut cluster = Cluster::with_config(seed, 3, Config { memory_evict_percent: 0, ..retaining() });
+        cluster.network_faults = NetworkFaults::default();
+        let old = cluster.wait_leader();
+        let (other, away) = (old % 3 + 1, (old + 1) % 3 + 1);
+        cluster.put_surely(b"k", b"old");
+        cluster.crash(away);
+        assert_eq!(load(&mut cluster, 30), 30);
+        for id in [old, other] {
+            cluster.node(id).read_failures_percent = 0;
+        }
+        cluster.start(away);
+        let later = cluster.now + 60 * SECOND;
+        cluster.until(5, "a read begins", |cluster| delay_reads(cluster, old, later) > 0);
+        // What the next leader sends would end the follower's need.
+        cluster.separate(other, away);
+        cluster.node(old).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(other) });
+        cluster.until(5, "leadership moves", |cluster| cluster.status(other).leads && !cluster.status(old).leads);
+        cluster.take_messages(old, away);
+        cluster.record(away);
+        delay_reads(&mut cluster, old, Duration::ZERO);
+        cluster.until(5, "the read ends", |cluster| cluster.node(old).entries_read > 0);
+        cluster.run(SECOND / 10);
+        let sent = cluster.recorded();
+        assert!(sent.iter().all(|message| message.len() < VALUE_BYTES), "entries of a leadership that has ended");
+        let read = cluster.node(old).entries_read;
+        cluster.node(other).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(old) });
+        cluster.until(5, "leadership moves back", |cluster| cluster.status(old).leads);
+        cluster.until(10, "the follower catches up", |cluster| {
+            cluster.status(away).applied_index == cluster.status(old).last_index
+        });
+        assert!(cluster.node(old).entries_read >= read + 30, "it reads again");
+        cluster.settle();
+    }
+}
+
+/// Lets the reads of entries on a store end at this time; returns how many there are.
+fn delay_reads(cluster: &mut Cluster, id: u64, until: Duration) -> usize {
+    let reads = cluster.node(id).jobs.iter_mut().filter(|(_, job)| matches!(job, Job::Entries { .. }));
+    reads.map(|(due, _)| *due = until).count()
 }
 
 #[test]

@@ -39,6 +39,11 @@ fn acknowledging_before_a_quorum_is_found() {
 }
 
 #[test]
+fn answers_before_what_they_promise_is_durable_are_found() {
+    is_found(Planted { messages_before_persist: true, ..Planted::default() }, "is taken to have");
+}
+
+#[test]
 fn a_merge_that_forgets_the_end_of_its_source_is_found() {
     let planted = Planted { merge_without_tail: true, ..Planted::default() };
     let by = "differ|exists here|serves|holds here|made by|the disk holds a complete store";
@@ -222,6 +227,6 @@ fn a_learner_that_is_promoted_unseen_is_found() {
 fn a_sole_voter_that_sends_before_its_term_is_durable_is_found() {
     let config =
         Config { planted: Planted { lead_before_vote_is_durable: true, ..Planted::default() }, ..small_config() };
-    let by = "committed entry|differs between replicas|replicas differ|contradicts";
+    let by = "committed entry|differs between replicas|replicas differ|contradicts|the match index of";
     finds(SEEDS_MAX, by, |seed| roles::crash_of_a_sole_voter(seed, config.clone()));
 }

@@ -1,3 +1,4 @@
+use super::snapshots::leave_behind;
 use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, small_config};
 use kontiki_engine::{View, WriteBatch};
@@ -73,6 +74,86 @@ fn out_of_order_and_duplicates() {
             cluster.put_surely(b"k", &i.to_le_bytes());
         }
         cluster.settle();
+        // Each step compared them with what is durable at the followers.
+        assert!(cluster.checker.matches > 20, "{} match indices were seen to rise", cluster.checker.matches);
+    }
+}
+
+/// Of five stores two are cut off, in half of the runs with the leader: they serve nothing, the others go on.
+#[test]
+fn one_partition() {
+    for seed in 0..8 {
+        let mut cluster = Cluster::new(seed, 5);
+        let old = cluster.wait_leader();
+        cluster.put_surely(b"k", b"before");
+        let others: Vec<u64> = (1..=5).filter(|id| *id != old).collect();
+        let minority = if seed % 2 == 0 { [old, others[0]] } else { [others[0], others[1]] };
+        cluster.partition(&minority);
+        cluster.until(20, "the majority has the only leader", |cluster| {
+            cluster.leader().is_some_and(|leader| !minority.contains(&leader))
+                && minority.iter().all(|id| !cluster.status(*id).leads)
+        });
+        for i in 0..10u32 {
+            cluster.put_surely(b"k", &i.to_le_bytes());
+        }
+        for id in minority {
+            assert!(cluster.lease_read(id, b"k").is_err());
+            let asked = [cluster.put(id, b"k", b"minority"), cluster.barrier(id)];
+            cluster.run(SECOND);
+            let is_served = |ticket| matches!(cluster.answers.get(ticket), Some(Answer::Ok { .. }));
+            assert!(!asked.iter().any(is_served), "store {id} serves");
+        }
+        cluster.settle();
+        for node in cluster.nodes.values() {
+            let value = node.visible.get(families::DEFAULT, b"k").expect("readable");
+            assert_eq!(value.as_deref(), Some(&9u32.to_le_bytes()[..]));
+        }
+    }
+}
+
+/// A fifth to half of all messages is lost: writes are repeated, and what is acknowledged stays.
+#[test]
+fn lossy() {
+    for seed in 0..12 {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.wait_leader();
+        let loss = 20 + 10 * (seed % 4);
+        cluster.network_faults = NetworkFaults { loss, delay_ms_max: 100, ..NetworkFaults::default() };
+        for i in 0..10u32 {
+            cluster.put_anywhere(&[b'a' + i as u8], &i.to_le_bytes());
+        }
+        cluster.settle();
+        for (i, node) in (0..10u32).zip(cluster.nodes.values().cycle()) {
+            let value = node.visible.get(families::DEFAULT, &[b'a' + i as u8]).expect("readable");
+            assert_eq!(value.as_deref(), Some(&i.to_le_bytes()[..]));
+        }
+    }
+}
+
+/// Every message, and every snapshot.
+#[test]
+fn duplicates() {
+    for seed in 0..10 {
+        let config = Config { follower_dead_ticks: 20, ..small_config() };
+        let mut cluster = Cluster::with_config(seed, 3, config);
+        cluster.network_faults =
+            NetworkFaults { duplication: 100, delay_ms_max: 50, snapshots_repeat: true, ..NetworkFaults::default() };
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        cluster.until(30, "its snapshot arrives twice", |cluster| {
+            cluster.node(away).installs > 0 && cluster.snapshots_repeated > 0
+        });
+        for i in 0..10u32 {
+            cluster.put_surely(b"k", &i.to_le_bytes());
+        }
+        let second_installs = cluster.node(away).installs - 1;
+        cluster.settle();
+        assert_eq!(second_installs, 0, "the second file replaces nothing");
+        cluster.node(away).flush();
+        cluster.until(10, "and neither of the files stays", |cluster| {
+            cluster.nodes.values().all(|node| node.disk.files.is_empty())
+        });
     }
 }
 

@@ -77,6 +77,40 @@ fn a_split_makes_two_regions_that_serve_at_once() {
     }
 }
 
+/// The leader is asked to hand over while it splits its region: the new region has a leader after one election, or
+/// there is no split.
+#[test]
+fn split_transfer() {
+    let mut moved = 0;
+    for seed in 0..30 {
+        let mut cluster = with_keys(seed);
+        let leader = cluster.wait_leader();
+        let before = cluster.region_at(b"k");
+        let ticket = cluster.split(leader, &before, &[(RIGHT, b"k10")]);
+        for _ in 0..seed % 6 {
+            cluster.step();
+        }
+        let transfer = Event::TransferLeader { region: LEFT, to: StoreId(leader % 3 + 1) };
+        cluster.node(leader).inbox.push_back(transfer);
+        cluster.until(10, "it is applied or refused", |cluster| cluster.answers.contains_key(&ticket));
+        let is_split = |cluster: &Cluster| cluster.region_at(b"k10").id == RIGHT;
+        // A split whose leader is gone may be committed by the next one.
+        let until = cluster.now + SECOND;
+        while cluster.now < until && !is_split(&cluster) {
+            cluster.step();
+        }
+        if is_split(&cluster) {
+            cluster.until(4, "the new region has a leader after one election", |cluster| {
+                cluster.leader_of(RIGHT).is_some()
+            });
+            moved += u32::from(cluster.leader_of(LEFT) != Some(leader));
+        }
+        cluster.settle();
+        tile(&cluster);
+    }
+    assert!(moved > 5, "in {moved} runs both happened");
+}
+
 /// Scenario split-tombstone: a store applies the split when the new region's replica there was removed already. What
 /// the split creates ends, and stays ended.
 #[test]
@@ -567,7 +601,7 @@ pub fn disturb(cluster: &mut Cluster, next_region: &mut u64) {
         6 => {
             let (loss, duplication) = (cluster.rng.below(20), cluster.rng.below(20));
             let delay_ms_max = 1 + cluster.rng.below(300);
-            cluster.network_faults = NetworkFaults { loss, duplication, delay_ms_max, snapshots_fail: false };
+            cluster.network_faults = NetworkFaults { loss, duplication, delay_ms_max, ..NetworkFaults::default() };
         }
         7 => {
             cluster.node(id).apply_delay = Duration::from_millis(cluster.rng.below(400));

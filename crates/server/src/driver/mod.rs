@@ -597,11 +597,15 @@ impl Drop for Driver {
 }
 
 #[cfg(test)]
+mod gc_retry_test;
+#[cfg(test)]
 mod golden_test;
 #[cfg(test)]
 mod log_crash_test;
 #[cfg(test)]
 mod log_life_test;
+#[cfg(test)]
+mod merged_transactions_test;
 #[cfg(test)]
 mod several_nodes_test;
 #[cfg(test)]

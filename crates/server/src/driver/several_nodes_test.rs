@@ -34,7 +34,12 @@ pub(super) fn scheduler(node: &NodeHandle) -> Scheduler<NodeHandle> {
 
 /// A request to the data region, as the node knows it.
 pub(super) fn context(node: &NodeHandle) -> RegionContext {
-    RegionContext::new(DATA, node.region(DATA).expect("it has a replica").0.epoch)
+    context_of(node, DATA)
+}
+
+/// A request to a region, as the node knows it.
+pub(super) fn context_of(node: &NodeHandle, region: RegionId) -> RegionContext {
+    RegionContext::new(region, node.region(region).expect("it has a replica").0.epoch)
 }
 
 /// One machine, with the driver on it while it runs.

@@ -11,7 +11,7 @@ use kontiki_txn::{
     TimeStamp, WaitFor, lock_key,
 };
 
-fn prewrite(key: &'static str, start_ts: TimeStamp) -> Prewrite {
+pub(super) fn prewrite(key: &'static str, start_ts: TimeStamp) -> Prewrite {
     let mutation = Mutation {
         key: key.into(),
         op: MutationOp::Put("v".into()),

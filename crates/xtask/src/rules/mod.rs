@@ -9,6 +9,7 @@ pub mod lints;
 pub mod module_layers;
 pub mod modules;
 pub mod named_files;
+pub mod scenarios;
 pub mod sizes;
 pub mod unsafety;
 pub mod widths;
@@ -39,6 +40,7 @@ pub const ALL: &[Rule] = &[
     Rule { name: "module-layers", check: module_layers::check },
     Rule { name: "modules", check: modules::check },
     Rule { name: "named-files", check: named_files::check },
+    Rule { name: "scenarios", check: scenarios::check },
     Rule { name: "widths", check: widths::check },
 ];
 
