@@ -40,5 +40,6 @@ rule_tests! {
     modules_use_modules_of_lower_layers: "module-layers",
     modules_form_no_cycles_and_own_every_file: "modules",
     files_and_tests_that_prose_names_exist: "named-files",
+    scenarios_are_counted: "scenarios",
     comments_and_prose_have_one_width: "widths",
 }

@@ -21,6 +21,10 @@ impl Peer {
     }
 
     pub(super) fn take_committed(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
+        if entries.iter().any(|entry| !command::is_write(&entry.context)) {
+            // The others have to change the region, too, before they can do their part in what follows.
+            self.group.announce_commits();
+        }
         self.deferred.extend(entries);
         self.hand_out_deferred(out);
     }
@@ -127,12 +131,7 @@ impl Peer {
         let command =
             command::decode(self.families, carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
         let Some(command) = command else { return Ok(Ok(())) };
-        let decided = command::decide(self.families, &self.members, command);
-        if !matches!(decided, Ok(Change::Write(_))) {
-            // The others have to change the region, too, before they can do their part in what follows.
-            self.group.announce_commits();
-        }
-        match decided {
+        match command::decide(self.families, &self.members, command) {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, Some(change), region, out)?,
             Ok(Change::Recovered { region }) => {

@@ -52,7 +52,7 @@ impl Peer {
             && self.is_full_for(self.config.append_bytes_max, out)
     }
 
-    /// Whether to accept a message from the leader.
+    /// Whether to accept the entries of a message from the leader.
     pub(super) fn has_room_for(&mut self, raft: &RaftMessage, out: &mut Outbox) -> bool {
         let Some(bytes) = raft.extends(self.group.last_index()) else { return true };
         let is_needed = raft.precedes_first_of_term();

@@ -34,7 +34,8 @@ impl Peer {
             return;
         }
         if !self.has_room_for(&raft, out) {
-            return;
+            // Treated as lost; but with what the message says of commits, entries that wait here can be applied.
+            raft.entries.clear();
         }
         if envelope.full {
             self.flow.full_followers.insert(from.id);

@@ -390,23 +390,35 @@ impl Peer {
         if out.fault.is_some() || self.removed {
             return;
         }
-        while let Some(ready_batch) = self.group.ready(out.now, self.lease.void_through()) {
-            self.observe_role(out);
-            self.take_ready(ready_batch, out);
-            if out.fault.is_some() || self.removed {
-                return;
-            }
+        if !self.take_readies(out) {
+            return;
+        }
+        self.complete_reads(out);
+        // What replicas that read have to learn.
+        if !self.take_readies(out) {
+            return;
         }
         self.want_snapshot(out);
         self.want_entries(out);
         self.start_install(out);
         self.persist_state(out);
-        self.complete_reads(out);
         self.tend_replica_reads(out);
         self.publish(out);
         self.expose_safe_ts();
         self.account(out);
         self.check_invariants(out);
+    }
+
+    /// Takes all that the core has ready. Returns whether the replica goes on.
+    fn take_readies(&mut self, out: &mut Outbox) -> bool {
+        while let Some(ready_batch) = self.group.ready(out.now, self.lease.void_through()) {
+            self.observe_role(out);
+            self.take_ready(ready_batch, out);
+            if out.fault.is_some() || self.removed {
+                return false;
+            }
+        }
+        true
     }
 
     /// Detects that leadership was gained or lost since the last call.

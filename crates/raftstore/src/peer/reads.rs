@@ -56,12 +56,7 @@ impl Peer {
     pub(super) fn ask_barrier(&mut self, waiter: Waiter, out: &Outbox) {
         let is_readable = self.leading.is_some() && self.applied.term == self.group.term();
         match self.lease_until(out.now).filter(|until| is_readable && *until > out.now) {
-            Some(_) => {
-                if let Waiter::Replica { from, .. } = &waiter {
-                    self.group.announce_commits_to(from.id);
-                }
-                self.confirm_at(self.group.committed(), waiter);
-            }
+            Some(_) => self.confirm_at(self.group.committed(), waiter),
             None => self.reads.waiting.push(waiter),
         }
     }
@@ -106,6 +101,8 @@ impl Peer {
                 match waiter {
                     Waiter::Local(ticket) => out.answer(ticket, Answer::Ok { index: applied }),
                     Waiter::Replica { from, message } => {
+                        // The replica waits until it has applied as much.
+                        self.group.announce_commits_to(from.id);
                         self.send_replica_read(from, ReplicaRead { is_answer: true, applied, ..message }, out);
                     }
                     Waiter::SafeTs(ts) => out.safe_ts.push(SafeTsTask { region: self.region.clone(), ts }),

@@ -1,9 +1,9 @@
 //! When followers learn what is committed (docs/internals/raftstore.md, "A write").
 
-use super::replica_reads::read;
+use super::replica_reads::{ask_read, read};
 use super::split::with_keys_and;
-use crate::cluster::{Cluster, small_config};
-use kontiki_raftstore::{Config, RegionId};
+use crate::cluster::{Cluster, REGION, small_config};
+use kontiki_raftstore::{Config, Event, RegionId, StoreId};
 use std::time::Duration;
 
 /// Heartbeats are so rare that whatever waits for one is noticed.
@@ -72,5 +72,27 @@ fn a_read_at_a_replica_waits_for_no_heartbeat() {
             let waited = cluster.now - asked_at;
             assert!(waited < heartbeat_interval() / 4, "after {waited:?}");
         }
+    }
+}
+
+/// The leader has no lease yet, and its followers do not know all that is committed.
+#[test]
+fn a_read_at_a_replica_of_a_new_leader_waits_for_no_heartbeat() {
+    for seed in 0..30 {
+        let mut cluster = Cluster::with_config(seed, 3, rare_heartbeats());
+        // Elections are as rare as heartbeats.
+        cluster.until(120, "the first leader", |cluster| cluster.leader().is_some());
+        cluster.put_surely(b"k", b"old");
+        let before = cluster.wait_leader();
+        let (leader, follower) = (1 + before % 3, 1 + (before + 1) % 3);
+        let transfer = Event::TransferLeader { region: REGION, to: StoreId(leader) };
+        cluster.node(before).inbox.push_back(transfer);
+        cluster.until(5, "another leader", |cluster| cluster.leader() == Some(leader));
+        cluster.put(leader, b"k", b"new");
+        let asked_at = cluster.now;
+        let ticket = ask_read(&mut cluster, follower);
+        cluster.until(20, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+        let waited = cluster.now - asked_at;
+        assert!(waited < heartbeat_interval() / 4, "after {waited:?}: {:?}", cluster.answers[&ticket]);
     }
 }

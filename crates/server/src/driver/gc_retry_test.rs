@@ -42,7 +42,7 @@ fn value(nodes: &mut Nodes, key: &'static str) -> Option<Bytes> {
 }
 
 fn count(nodes: &Nodes, id: u64, family: Family) -> usize {
-    nodes.handle(id).db().snapshot().range_in(family, Range::all()).expect("readable").count()
+    nodes.handle(id).db().expect("built in").snapshot().range_in(family, Range::all()).expect("readable").count()
 }
 
 fn one_phase(key: &'static str, start_ts: TimeStamp) -> Prewrite {
@@ -100,7 +100,7 @@ fn collected(nodes: &mut Nodes) -> Transactions {
     });
     for id in 1..=3 {
         let node = nodes.handle(id);
-        node.db().flush().expect("flushed");
+        node.state().flush().expect("flushed");
         nodes.until("the records to be gone", |nodes| count(nodes, id, TXN_WRITE) == 0);
     }
     done

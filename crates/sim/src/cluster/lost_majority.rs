@@ -126,8 +126,10 @@ impl Cluster {
         while let Some(region) = self.not_recovered(number) {
             if self.world.now() >= deadline {
                 let may_name = number == 1 && is_only_learners(&region, lost);
-                if let Err(why) = if may_name { self.name_learners(lost) } else { Err("it has a voter".to_owned()) } {
-                    self.violations.push(format!("not recovered, {why}: {region:?}"));
+                let named = if may_name { self.name_learners(lost) } else { Err("it has a voter".to_owned()) };
+                if let Err(why) = named {
+                    let what = format!("not recovered from the loss of {lost:?} by command {number}, {why}");
+                    self.violations.push(format!("{what}: {region:?}"));
                     return;
                 }
                 number = 2;
