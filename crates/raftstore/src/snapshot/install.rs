@@ -32,6 +32,9 @@ pub enum InstallError {
     /// The file is missing, unreadable or damaged: another snapshot is needed.
     #[error("{0}")]
     FileLost(String),
+    /// The disk is full. What was written so far is harmless, and the install can be repeated from its beginning.
+    #[error("{0}")]
+    NoSpace(String),
     /// The store cannot write the data.
     #[error("{0}")]
     Store(String),

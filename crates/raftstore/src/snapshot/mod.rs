@@ -171,6 +171,7 @@ impl SnapshotError {
             SnapshotError::Damaged { .. } | SnapshotError::Other { .. } | SnapshotError::Io(_) => {
                 InstallError::FileLost(text)
             }
+            SnapshotError::Engine(error) if error.is_retryable() => InstallError::NoSpace(text),
             _ => InstallError::Store(text),
         }
     }

@@ -75,6 +75,7 @@ impl Driver {
         // As often as the engine tries by itself.
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
             self.check_room(now);
+            self.snapshots.retry_installs();
         }
     }
 

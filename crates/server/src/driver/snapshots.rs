@@ -23,7 +23,8 @@ use kontiki_env::Env;
 use kontiki_env::fs::{Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::snapshot::{
-    Content, FileId, FileNumbers, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify, write,
+    Content, FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify,
+    write,
 };
 use kontiki_raftstore::{Event, RegionId, SnapshotTask, ViewId};
 use kontiki_state::{StateEngine, StateView};
@@ -100,6 +101,10 @@ pub(super) struct Installs {
     /// Of these, those that are known to need tables, and found a job that builds some. They are the next ones for
     /// which tables are built.
     waiting_for_tables: VecDeque<FileId>,
+    /// The disk was full, and memory that waits to be flushed, too: tried again by [`Snapshots::retry_installs`].
+    without_space: VecDeque<FileId>,
+    /// Tried again, without tables.
+    repeated: VecDeque<FileId>,
     /// A job builds tables.
     building: bool,
     /// The number of files that are being installed.
@@ -109,7 +114,7 @@ pub(super) struct Installs {
 impl Installs {
     /// The number of files that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len() + self.waiting_for_tables.len()
+        [&self.waiting, &self.waiting_for_tables, &self.without_space, &self.repeated].map(VecDeque::len).iter().sum()
     }
 
     /// The number of files that are being installed.
@@ -247,6 +252,17 @@ impl Snapshots {
     fn push_install(&self, file: FileId) {
         self.installs.lock().waiting.push_back(file);
         self.install_tasks.iter().for_each(|task| task.wake());
+    }
+
+    /// Installs that found no space begin again. Called on ticks, as often as the engine tries to flush by itself.
+    pub(super) fn retry_installs(&self) {
+        let mut installs = self.installs.lock();
+        let again = std::mem::take(&mut installs.without_space);
+        if !again.is_empty() {
+            installs.repeated.extend(again);
+            drop(installs);
+            self.install_tasks.iter().for_each(|task| task.wake());
+        }
     }
 
     /// Orders views for the waiting regions, up to the maximum.
@@ -411,6 +427,11 @@ impl Job {
             let mut installs = self.installs.lock();
             installs.running -= 1;
             installs.building &= !as_tables;
+            if let Err(InstallError::NoSpace(error)) = &result {
+                tracing::warn!("a snapshot waits for free space: {error}");
+                installs.without_space.push_back(file);
+                return Progress::Worked;
+            }
         }
         self.space.release(file);
         let took_ms = self.env.clock.monotonic().saturating_sub(began).as_millis();
@@ -432,6 +453,10 @@ impl Job {
     fn next_install(&self) -> Option<(FileId, Option<bool>)> {
         let file = {
             let mut installs = self.installs.lock();
+            if let Some(file) = installs.repeated.pop_front() {
+                installs.running += 1;
+                return Some((file, Some(false)));
+            }
             if !installs.building
                 && let Some(file) = installs.waiting_for_tables.pop_front()
             {

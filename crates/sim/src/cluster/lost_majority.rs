@@ -28,6 +28,10 @@ use std::time::Duration;
 /// A node that stops with this text has a merge that cannot be united.
 const NOT_UNITED: &str = "after an unsafe recovery";
 
+/// How often the command is run. The first may not see that only learners are left, which an entry of the log says; and
+/// a split in the log behind that makes regions of learners that the second could not name.
+const COMMANDS_MAX: u64 = 3;
+
 /// How often the service of a key is tried.
 const SERVICE_TRIES_MAX: usize = 20;
 
@@ -125,14 +129,15 @@ impl Cluster {
         let mut deadline = self.world.now() + LIVENESS;
         while let Some(region) = self.not_recovered(number) {
             if self.world.now() >= deadline {
-                let may_name = number == 1 && is_only_learners(&region, lost);
-                let named = if may_name { self.name_learners(lost) } else { Err("it has a voter".to_owned()) };
+                let may_name = number < COMMANDS_MAX && is_only_learners(&region, lost);
+                let refused = || Err("it has a voter, or was named".to_owned());
+                let named = if may_name { self.name_learners(lost, number + 1) } else { refused() };
                 if let Err(why) = named {
                     let what = format!("not recovered from the loss of {lost:?} by command {number}, {why}");
                     self.violations.push(format!("{what}: {region:?}"));
                     return;
                 }
-                number = 2;
+                number += 1;
                 deadline = self.world.now() + LIVENESS;
             }
             let next = self.world.now() + Duration::from_millis(50);
@@ -154,14 +159,14 @@ impl Cluster {
     }
 
     /// A log had an entry, which the tables did not show to the command, after which only learners are left: the nodes
-    /// are stopped, which writes their tables, and the command is run again.
-    fn name_learners(&mut self, lost: &[NodeId]) -> Result<(), String> {
+    /// are stopped, which writes their tables, and the command is run again, with this number.
+    fn name_learners(&mut self, lost: &[NodeId], number: u64) -> Result<(), String> {
         for id in self.nodes.clone() {
             let handle = self.world.node(id).and_then(ClusterNode::handle).ok_or("a node is down")?;
             handle.state().flush().map_err(|error| error.to_string())?;
             self.world.crash(id, CrashMode::Kill);
         }
-        self.give_up(lost, 2).map_err(|refused| refused.to_string())?;
+        self.give_up(lost, number).map_err(|refused| refused.to_string())?;
         self.nodes.clone().into_iter().for_each(|id| self.world.start_after(id, Duration::ZERO));
         Ok(())
     }
