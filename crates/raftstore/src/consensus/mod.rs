@@ -466,7 +466,7 @@ impl Group {
 
     /// Sends the followers the commit index now, instead of with the next entries or heartbeat.
     pub fn announce_commits(&mut self) {
-        if self.role() == Role::Leader && !self.node.raft.should_bcast_commit() {
+        if self.withholds_commits() {
             self.within_window(None, |group| group.node.raft.bcast_append());
         }
     }
@@ -474,10 +474,14 @@ impl Group {
     /// The same for one of them, unless it has said that it knows.
     pub fn announce_commits_to(&mut self, follower: PeerId) {
         let lacks = |progress: &Progress| progress.committed_index < self.committed();
-        let may_lack = self.role() == Role::Leader && !self.node.raft.should_bcast_commit();
-        if may_lack && self.node.raft.prs().get(follower.0).is_some_and(lacks) {
+        if self.withholds_commits() && self.node.raft.prs().get(follower.0).is_some_and(lacks) {
             self.within_window(None, |group| group.node.raft.send_append(follower.0));
         }
+    }
+
+    /// Whether this group leads, and followers may not know all that is committed.
+    fn withholds_commits(&self) -> bool {
+        self.role() == Role::Leader && !self.node.raft.should_bcast_commit()
     }
 
     /// Sends heartbeats now, if this group leads.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn ask_read(cluster: &mut Cluster, at: u64) -> Ticket {
+fn ask_read(cluster: &mut Cluster, at: u64) -> Ticket {
     let ticket = cluster.new_read();
     cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, read_at: 0, ticket });
     ticket
